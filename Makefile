@@ -1,0 +1,53 @@
+# `make` alone shows what there is.
+SHELL := /bin/sh
+export CGO_ENABLED ?= 1
+# Tests and the demo find the Python with stock Pyro5 here.
+export PCLUSTER_PYTHON ?= $(CURDIR)/.venv/bin/python
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FUZZTIME ?= 20s
+BENCHTIME ?= 1s
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## the program, as bin/pyro-cluster
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/pyro-cluster ./cmd/pyro-cluster
+
+.PHONY: test
+test: venv ## all tests, with the race detector and with stock Python programs
+	go vet ./...
+	go test -race -timeout 20m ./...
+
+.PHONY: demo
+demo: build venv ## real programs calling each other while replicas and nodes are killed, 30 s
+	go build -o bin/demo ./examples/demo
+	bin/demo -program bin/pyro-cluster -python $(PCLUSTER_PYTHON)
+
+.PHONY: lint
+lint: ## formatting, vet, staticcheck
+	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not formatted: $$files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: bench
+bench: ## all benchmarks (BENCHTIME=1s), ratios included
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for a while (FUZZTIME=20s)
+	@set -e; for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+.PHONY: venv
+venv:
+	@scripts/venv.sh
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin .venv
