@@ -1,0 +1,167 @@
+package core
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	readBufferBytes = 4 << 10  // small messages arrive whole with one system call
+	keepBufferBytes = 64 << 10 // a buffer that grew past this is dropped after the message
+	firstStepBytes  = 64 << 10 // of a long body: memory grows as bytes arrive, whatever the header claims
+	writeStepBytes  = 1 << 20  // a write deadline holds for so many bytes
+)
+
+// wire is a connection that speaks messages.  One goroutine at a time may read, one may write.
+type wire struct {
+	nc    net.Conn
+	r     *bufio.Reader
+	limit int    // of a message
+	body  []byte // of the message read last; kept for the next
+	out   []byte // kept for the next message to write
+
+	// A peer gets stepTimeout for each step of a message it began to send or does not take; zero means no bound.  The ends
+	// of calls that clients make bound their reads and writes by the call's context instead.
+	stepTimeout  time.Duration
+	readBounded  bool // a read deadline is set
+	writeBounded time.Time
+}
+
+func newWire(nc net.Conn, limit int) *wire {
+	return &wire{nc: nc, r: bufio.NewReaderSize(nc, readBufferBytes), limit: limit}
+}
+
+// readMessage reads the next message, which is valid until the next read.  The error is io.EOF if the connection ended between two
+// messages, io.ErrUnexpectedEOF if it ended inside of one, and a ProtocolError if the bytes are no message.
+func (w *wire) readMessage() (message, error) {
+	if _, err := w.r.Peek(1); err != nil {
+		return message{}, err
+	}
+	return w.readStarted()
+}
+
+// readStarted is readMessage once the first byte is there.
+func (w *wire) readStarted() (message, error) {
+	h, err := w.readHeader()
+	if err != nil {
+		return message{}, torn(err)
+	}
+	if err := w.readBody(int(h.bodyLen())); err != nil {
+		return message{}, torn(err)
+	}
+	if w.readBounded {
+		w.readBounded = false
+		if err := w.nc.SetReadDeadline(time.Time{}); err != nil {
+			return message{}, err
+		}
+	}
+	return parseBody(h, w.body, w.limit)
+}
+
+// readHeader judges the first bytes alone, so that a client of another protocol gets its answer without sending 40 bytes.
+func (w *wire) readHeader() (header, error) {
+	if w.r.Buffered() < headerBytes {
+		if err := w.boundStep(); err != nil {
+			return header{}, err
+		}
+	}
+	prefix, err := w.r.Peek(prefixBytes)
+	if err != nil {
+		return header{}, err
+	}
+	if err := checkPrefix(prefix); err != nil {
+		return header{}, err
+	}
+	b, err := w.r.Peek(headerBytes)
+	if err != nil {
+		return header{}, err
+	}
+	h, err := parseHeader(b, w.limit)
+	if err != nil {
+		return header{}, err
+	}
+	_, err = w.r.Discard(headerBytes)
+	return h, err
+}
+
+// readBody reads n bytes into w.body.
+func (w *wire) readBody(n int) error {
+	w.body = w.body[:0]
+	for len(w.body) < n {
+		if w.r.Buffered() < n-len(w.body) {
+			if err := w.boundStep(); err != nil {
+				return err
+			}
+		}
+		if free := cap(w.body) - len(w.body); free == 0 {
+			grown := make([]byte, len(w.body), max(512, min(n, max(2*cap(w.body), firstStepBytes))))
+			copy(grown, w.body)
+			w.body = grown
+		}
+		step := min(n-len(w.body), cap(w.body)-len(w.body), writeStepBytes)
+		start := len(w.body)
+		w.body = w.body[:start+step]
+		if _, err := io.ReadFull(w.r, w.body[start:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// boundStep gives the peer stepTimeout for what is read next.
+func (w *wire) boundStep() error {
+	if w.stepTimeout <= 0 {
+		return nil
+	}
+	w.readBounded = true
+	return w.nc.SetReadDeadline(time.Now().Add(w.stepTimeout))
+}
+
+// torn makes the end of a connection inside a message recognizable.
+func torn(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// write sends b, with one write unless it is long, and says how many bytes of it went out.
+func (w *wire) write(b []byte) (n int, err error) {
+	for {
+		if err := w.boundWrite(); err != nil {
+			return n, err
+		}
+		step, err := w.nc.Write(b[n:min(len(b), n+writeStepBytes)])
+		n += step
+		if err != nil || n == len(b) {
+			return n, err
+		}
+	}
+}
+
+// boundWrite gives the peer between one and two times stepTimeout: a deadline is not set anew for every message, which would cost
+// as much as the rest of writing it.
+func (w *wire) boundWrite() error {
+	if w.stepTimeout <= 0 {
+		return nil
+	}
+	now := time.Now()
+	if w.writeBounded.Sub(now) >= w.stepTimeout {
+		return nil
+	}
+	w.writeBounded = now.Add(2 * w.stepTimeout)
+	return w.nc.SetWriteDeadline(w.writeBounded)
+}
+
+// trim drops buffers that grew too large to keep for an idle connection.
+func (w *wire) trim() {
+	if cap(w.body) > keepBufferBytes {
+		w.body = nil
+	}
+	if cap(w.out) > keepBufferBytes {
+		w.out = nil
+	}
+}

@@ -1,0 +1,118 @@
+package core
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"net"
+	"sync"
+)
+
+// Annotations are named byte strings that travel beside a payload, in both directions.  Ids have four ASCII characters;
+// "STRM" and "BLBI" are Pyro's own, those of this project begin with "PC".
+type Annotations map[string][]byte
+
+// CallInfo tells a method about the call it serves, as Pyro5's current_context does.
+type CallInfo struct {
+	Object        string
+	Method        string // empty in [DaemonOptions.ValidateHandshake]
+	Peer          net.Addr
+	Serializer    string
+	Sequence      uint16
+	CorrelationID [16]byte    // the caller's, or a new one
+	Annotations   Annotations // of the request; the bytes are the call's own
+}
+
+// servedCall is the context of a method: it ends with its parent and knows the call.
+type servedCall struct {
+	context.Context
+	info CallInfo
+
+	mu       sync.Mutex // protects what follows; oneway calls and goroutines of a method may outlive the reply
+	reply    Annotations
+	answered bool
+}
+
+type servedCallKey struct{}
+
+// Value makes the call known to [CallInfoFrom].
+func (c *servedCall) Value(key any) any {
+	if _, ok := key.(servedCallKey); ok {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// takeReply returns the annotations of the reply; later ones are ignored.
+func (c *servedCall) takeReply() Annotations {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered = true
+	return c.reply
+}
+
+// CallInfoFrom returns the call that ctx belongs to; nil outside of a served call.
+func CallInfoFrom(ctx context.Context) *CallInfo {
+	if call, ok := ctx.Value(servedCallKey{}).(*servedCall); ok {
+		return &call.info
+	}
+	return nil
+}
+
+// AnnotateReply adds an annotation to the reply of the call that ctx belongs to, a copy of data.  It is ignored once the method
+// returned, outside of a served call, and if id is not four ASCII characters or is one that core itself sends.
+func AnnotateReply(ctx context.Context, id string, data []byte) {
+	call, ok := ctx.Value(servedCallKey{}).(*servedCall)
+	if !ok || len(id) != 4 || !isASCII(id) || id == annotationStream || id == annotationContracts || id == annotationNotExecuted {
+		return
+	}
+	call.mu.Lock()
+	defer call.mu.Unlock()
+	if call.answered {
+		return
+	}
+	if call.reply == nil {
+		call.reply = make(Annotations)
+	}
+	call.reply[id] = bytes.Clone(data)
+}
+
+// outgoing is what a context adds to the calls made with it.
+type outgoing struct {
+	annotations   Annotations // not changed once in a context
+	correlationID [16]byte
+	hasID         bool
+}
+
+type outgoingKey struct{}
+
+// outgoingFrom returns what calls with ctx carry.
+func outgoingFrom(ctx context.Context) outgoing {
+	out, _ := ctx.Value(outgoingKey{}).(outgoing)
+	if out.hasID {
+		return out
+	}
+	if info := CallInfoFrom(ctx); info != nil {
+		out.correlationID, out.hasID = info.CorrelationID, true
+	}
+	return out
+}
+
+// WithAnnotations returns a context whose calls carry the annotations in addition to those it had.  They are not copied.
+func WithAnnotations(ctx context.Context, a Annotations) context.Context {
+	out, _ := ctx.Value(outgoingKey{}).(outgoing)
+	merged := maps.Clone(out.annotations)
+	if merged == nil {
+		merged = make(Annotations, len(a))
+	}
+	maps.Copy(merged, a)
+	out.annotations = merged
+	return context.WithValue(ctx, outgoingKey{}, out)
+}
+
+// WithCorrelationID returns a context whose calls carry id.  Calls made by a method inherit the id of the call it serves.
+func WithCorrelationID(ctx context.Context, id [16]byte) context.Context {
+	out, _ := ctx.Value(outgoingKey{}).(outgoing)
+	out.correlationID, out.hasID = id, true
+	return context.WithValue(ctx, outgoingKey{}, out)
+}

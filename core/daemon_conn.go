@@ -1,0 +1,626 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// serverConn is one client of a daemon.
+type serverConn struct {
+	*wire
+	d    *Daemon
+	peer net.Addr
+}
+
+func newServerConn(d *Daemon, nc net.Conn) *serverConn {
+	w := newWire(nc, d.opts.MaxMessageBytes)
+	w.stepTimeout = messageTimeout
+	return &serverConn{wire: w, d: d, peer: nc.RemoteAddr()}
+}
+
+// serve does the handshake and then one request after the other, until the connection ends or must not go on.
+func (c *serverConn) serve(ctx context.Context) {
+	defer c.recoverBug(ctx)
+	if !c.handshake(ctx) {
+		return
+	}
+	for {
+		m, err := c.nextRequest()
+		if err != nil {
+			if errors.Is(err, ProtocolError) {
+				c.d.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "bad message", slog.Any("peer", c.peer), slog.Any("error", err))
+			}
+			return
+		}
+		c.out = c.out[:0]
+		goesOn := c.answer(ctx, m)
+		if len(c.out) > 0 {
+			if _, err := c.write(c.out); err != nil {
+				return
+			}
+		}
+		if !goesOn {
+			return
+		}
+		c.trim()
+	}
+}
+
+// recoverBug keeps a panic outside of methods, which is a bug here, from ending the process.
+func (c *serverConn) recoverBug(ctx context.Context) {
+	if r := recover(); r != nil {
+		c.d.opts.Logger.LogAttrs(ctx, slog.LevelError, "panic while serving a connection",
+			slog.Any("peer", c.peer), slog.Any("panic", r), slog.Any("stack", stackLines(2)))
+	}
+}
+
+// nextRequest waits for a message.  A deadline holds while waiting if the daemon has an idle timeout or is draining.
+func (c *serverConn) nextRequest() (message, error) {
+	if c.r.Buffered() == 0 {
+		if err := c.wait(); err != nil {
+			return message{}, err
+		}
+	}
+	return c.readStarted()
+}
+
+// wait returns when there is something to read.  Shutdown sets draining, and then a read deadline on every connection: one that is
+// set here before is replaced by that, and one that is set after sees draining.
+func (c *serverConn) wait() error {
+	if idle := c.d.opts.IdleTimeout; idle > 0 {
+		c.readBounded = true
+		if err := c.nc.SetReadDeadline(time.Now().Add(idle)); err != nil {
+			return err
+		}
+	}
+	if c.d.draining.Load() {
+		c.readBounded = true
+		if err := c.nc.SetReadDeadline(time.Now().Add(c.d.opts.DrainTimeout)); err != nil {
+			return err
+		}
+	}
+	_, err := c.r.Peek(1)
+	return err
+}
+
+// handshake answers CONNECT; false means that the connection is to be closed.
+func (c *serverConn) handshake(ctx context.Context) bool {
+	if c.nc.SetDeadline(time.Now().Add(c.d.opts.HandshakeTimeout)) != nil {
+		return false
+	}
+	m, err := c.readConnect()
+	if err != nil {
+		c.refuseMessage(0, marshalID, err)
+		return false
+	}
+	s, ok := SerializerByID(m.serializer)
+	if !ok {
+		return false // as Pyro5: there is no way to say why
+	}
+	call := c.newCall(ctx, m, s)
+	reply, annotations, err := c.connectReply(call, m, s)
+	if err != nil {
+		c.refuseMessage(m.seq, m.serializer, err)
+		return false
+	}
+	h := call.replyHeader(m)
+	h.typ = msgConnectOK
+	if err := c.prepare(h, annotations, s, reply); err != nil {
+		c.refuseMessage(m.seq, m.serializer, err)
+		return false
+	}
+	if _, err := c.write(c.out); err != nil {
+		return false
+	}
+	return c.endHandshake()
+}
+
+// readConnect reads the first message under the deadline of the handshake alone.
+func (c *serverConn) readConnect() (message, error) {
+	c.stepTimeout = 0
+	m, err := c.readMessage()
+	if err == nil && m.typ != msgConnect {
+		err = errMessageType(m.typ, "1")
+	}
+	return m, err
+}
+
+// endHandshake lifts the deadline, unless Shutdown has set one of its own.
+func (c *serverConn) endHandshake() bool {
+	c.stepTimeout = messageTimeout
+	if c.nc.SetDeadline(time.Time{}) != nil {
+		return false
+	}
+	c.trim()
+	return true
+}
+
+// connectReply validates a handshake.  Its errors are answered with their text, which is Python's where Pyro5 lets Python speak.
+func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (reply any, a Annotations, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	if c.d.draining.Load() {
+		return nil, nil, errors.New("server is shutting down")
+	}
+	v, err := s.ParseValue(m.payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	handshake, objectID, err := connectRequest(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	call.info.Object, _ = objectID.(string)
+	response := any("hello")
+	if validate := c.d.opts.ValidateHandshake; validate != nil {
+		if response, err = validate(call, handshake); err != nil {
+			return nil, nil, err
+		}
+	}
+	o := c.d.object(call.info.Object)
+	if o == nil {
+		return nil, nil, errors.New("unknown object")
+	}
+	a = call.takeReply()
+	if a == nil {
+		a = make(Annotations, 1)
+	}
+	a[annotationContracts] = o.contracts
+	return Dict{{"handshake", response}, {"meta", o.wireMetadata()}}, a, nil
+}
+
+// connectRequest takes the payload of CONNECT apart.
+func connectRequest(v any) (handshake, object any, err error) {
+	var dict map[string]any
+	switch v := v.(type) {
+	case map[string]any:
+		dict = v
+	case []any:
+		return nil, nil, errors.New("list indices must be integers or slices, not str")
+	case Tuple:
+		return nil, nil, errors.New("tuple indices must be integers or slices, not str")
+	case string:
+		return nil, nil, errors.New("string indices must be integers, not 'str'")
+	default:
+		return nil, nil, fmt.Errorf("'%s' object is not subscriptable", pythonType(v))
+	}
+	for _, key := range []string{"handshake", "object"} {
+		if _, ok := dict[key]; !ok {
+			return nil, nil, fmt.Errorf("'%s'", key) // the text of KeyError
+		}
+	}
+	return dict["handshake"], dict["object"], nil
+}
+
+// refuse reads the client's CONNECT, as it would not get the answer if its bytes were left unread, and says why it is refused.
+func (c *serverConn) refuse(reason string) {
+	if c.nc.SetDeadline(time.Now().Add(min(c.d.opts.HandshakeTimeout, time.Second))) != nil {
+		return
+	}
+	m, err := c.readConnect()
+	if err != nil {
+		c.refuseMessage(0, marshalID, err)
+		return
+	}
+	c.refuseMessage(m.seq, marshalID, errors.New(reason))
+}
+
+// refuseMessage sends CONNECTFAIL with the text of err; nothing if the client is gone.
+func (c *serverConn) refuseMessage(seq uint16, serializerID uint8, err error) {
+	if isConnError(err) {
+		return
+	}
+	payload, err := appendRefusal(nil, serializerID, refusalText(err))
+	if err != nil {
+		return
+	}
+	out, err := appendMessage(nil, header{typ: msgConnectFail, serializer: serializerID, seq: seq}, nil, payload)
+	if err != nil {
+		return
+	}
+	if _, err := c.write(out); err != nil {
+		return
+	}
+	// A connection closed with bytes unread is reset, and the client may lose the text: wait a little for its end.
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		c.nc.SetReadDeadline(time.Now().Add(lingerTimeout))
+		io.CopyN(io.Discard, c.nc, lingerBytes)
+	}
+}
+
+const (
+	marshalID     = 2
+	lingerTimeout = 500 * time.Millisecond
+	lingerBytes   = 1 << 20
+)
+
+// refusalText is what Pyro5 sends: str(exception), without the class.
+func refusalText(err error) string {
+	if e, ok := errors.AsType[*RemoteError](err); ok && e != nil {
+		return e.Text()
+	}
+	return errorText(err)
+}
+
+// appendRefusal encodes the text for a client with that serializer.  Before the serializer is known it is marshal: a short ASCII
+// string that is remembered, in the one form that Pyro5 sends.
+func appendRefusal(dst []byte, serializerID uint8, text string) ([]byte, error) {
+	if serializerID == marshalID && len(text) < 256 && isASCII(text) {
+		return append(append(dst, 'z'|0x80, byte(len(text))), text...), nil
+	}
+	s, ok := SerializerByID(serializerID)
+	if !ok {
+		return dst, errors.New("unknown serializer")
+	}
+	return s.AppendValue(dst, text)
+}
+
+// isConnError reports whether the connection itself failed, so that nothing can be said on it.
+func isConnError(err error) bool {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+}
+
+// newCall makes the context of a method.
+func (c *serverConn) newCall(ctx context.Context, m message, s Serializer) *servedCall {
+	call := &servedCall{Context: ctx, info: CallInfo{
+		Peer:          c.peer,
+		Serializer:    s.Name(),
+		Sequence:      m.seq,
+		CorrelationID: m.correlationID,
+		Annotations:   m.annotationMap(),
+	}}
+	if m.flags&flagCorrelationID == 0 {
+		call.info.CorrelationID = newCorrelationID()
+	}
+	return call
+}
+
+// newCorrelationID returns a random UUID (RFC 9562, version 4).  It names a call in logs; nothing depends on its being secret.
+func newCorrelationID() (id [16]byte) {
+	hi, lo := rand.Uint64(), rand.Uint64()
+	for i := range 8 {
+		id[i], id[8+i] = byte(hi>>(8*i)), byte(lo>>(8*i))
+	}
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// answer handles one message and leaves the reply, if there is one, in c.out; false means that the connection is to be closed then.
+func (c *serverConn) answer(ctx context.Context, m message) bool {
+	switch m.typ {
+	case msgPing:
+		return c.answerPing(m) == nil
+	case msgInvoke:
+	default:
+		return false
+	}
+	s, ok := SerializerByID(m.serializer)
+	if !ok {
+		return false
+	}
+	call := c.newCall(ctx, m, s)
+	if c.d.draining.Load() {
+		c.replyError(call, m, s, ConnectionClosedError.New("server is shutting down"), notExecuted)
+		return false
+	}
+	if m.flags&flagKeepSerialized != 0 {
+		return c.replyError(call, m, s, PyroError.New("blobs (SerializedBlob) are not supported by this server"), nil)
+	}
+	r, err := s.ParseRequest(m.payload)
+	if err != nil {
+		return c.replyError(call, m, s, requestError(err), nil)
+	}
+	call.info.Object, call.info.Method = r.Object, r.Method
+	o := c.d.object(r.Object)
+	if o == nil {
+		return c.replyError(call, m, s, errUnknownObject(), notExecuted)
+	}
+	if m.flags&(flagOneway|flagBatch) == flagOneway && r.Method != "__setattr__" && r.Method != "__getattr__" {
+		return c.startOneway(call, o, r)
+	}
+	if o.serial != nil { // until the result, which may be part of the object, has been encoded
+		o.serial.Lock()
+		defer o.serial.Unlock()
+	}
+	result, err := o.run(call, r, m.flags)
+	if err != nil {
+		return c.replyError(call, m, s, err, nil)
+	}
+	return c.replyResult(call, m, s, result)
+}
+
+// notExecuted are the annotations of a reply whose method did not run.
+var notExecuted = Annotations{annotationNotExecuted: nil}
+
+// requestError is what the client of an unreadable request gets: a ValueError, unless the serializer chose a class.
+func requestError(err error) error {
+	if _, ok := errors.AsType[*RemoteError](err); ok {
+		return err
+	}
+	return ValueError.New("%v", err)
+}
+
+func (c *serverConn) answerPing(m message) error {
+	h := header{typ: msgPing, serializer: m.serializer, seq: m.seq, flags: flagCorrelationID, correlationID: m.correlationID}
+	if m.flags&flagCorrelationID == 0 {
+		h.correlationID = newCorrelationID()
+	}
+	var err error
+	c.out, err = appendMessage(c.out[:0], h, nil, []byte("pong"))
+	return err
+}
+
+// startOneway runs a call beside the connection, as soon as the daemon has room for it; false means that it was closed.
+func (c *serverConn) startOneway(call *servedCall, o *object, r Request) bool {
+	select {
+	case c.d.oneway <- struct{}{}:
+	case <-call.Done():
+		return false
+	}
+	c.d.running.Go(func() {
+		defer func() { <-c.d.oneway }()
+		if o.serial != nil {
+			o.serial.Lock()
+			defer o.serial.Unlock()
+		}
+		if _, err := o.run(call, r, 0); err != nil {
+			c.d.logUnseen(call, err)
+		}
+	})
+	return true
+}
+
+// logUnseen reports the error of a call whose caller does not get it.
+func (d *Daemon) logUnseen(call *servedCall, err error) {
+	d.opts.Logger.LogAttrs(call, slog.LevelWarn, "oneway call failed", slog.String("object", call.info.Object),
+		slog.String("method", call.info.Method), slog.Any("peer", call.info.Peer), slog.Any("error", err))
+}
+
+// run does what a request asks for.  A panic is an exception, too.
+func (o *object) run(call *servedCall, r Request, flags uint16) (result any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			result, err = nil, panicError(p)
+		}
+	}()
+	switch {
+	case flags&flagBatch != 0:
+		return o.runBatch(call, r.Args)
+	case r.Method == "__getattr__":
+		return o.readAttribute(call, r.Args)
+	case r.Method == "__setattr__":
+		return nil, o.writeAttribute(call, r.Args)
+	}
+	m, err := o.method(r.Method)
+	if err != nil {
+		return nil, err
+	}
+	return m.run(call, r.Args, r.Kwargs)
+}
+
+func (m *Method) run(call *servedCall, args []any, kwargs map[string]any) (any, error) {
+	values, err := m.bind(args, kwargs)
+	if err != nil {
+		return nil, err
+	}
+	return m.Func(call, values)
+}
+
+func (o *object) readAttribute(call *servedCall, args []any) (any, error) {
+	name, err := attributeName(args, 1)
+	if err != nil {
+		return nil, err
+	}
+	a, err := o.attribute(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Read(call)
+}
+
+func (o *object) writeAttribute(call *servedCall, args []any) error {
+	name, err := attributeName(args, 2)
+	if err != nil {
+		return err
+	}
+	a, err := o.attribute(name)
+	if err != nil {
+		return err
+	}
+	if a.Write == nil {
+		return errUnexposed(name)
+	}
+	return a.Write(call, args[1])
+}
+
+// attributeName returns the first of at least n arguments of a pseudo method.
+func attributeName(args []any, n int) (string, error) {
+	if len(args) < n {
+		return "", ExceptionClass("builtins.IndexError").New("tuple index out of range")
+	}
+	name, ok := args[0].(string)
+	if !ok {
+		return "", TypeError.New("attribute name must be string, not '%s'", pythonType(args[0]))
+	}
+	return name, nil
+}
+
+// runBatch runs calls until one fails, whose exception is then the last result.  A name that is unknown fails the batch (Pyro5
+// server.py, handleRequest).
+func (o *object) runBatch(call *servedCall, calls []any) (any, error) {
+	results := make([]any, 0, len(calls))
+	for _, item := range calls {
+		parts, _ := sequence(item)
+		if len(parts) != 3 {
+			return nil, ValueError.New("a call in a batch is (method, args, kwargs), got %s of %d", pythonType(item), len(parts))
+		}
+		name, ok := parts[0].(string)
+		if !ok {
+			return nil, TypeError.New("attribute name must be string, not '%s'", pythonType(parts[0]))
+		}
+		m, err := o.method(name)
+		if err != nil {
+			return nil, err
+		}
+		call.info.Method = name
+		result, err := m.runUnpacked(call, parts[1], parts[2])
+		if err != nil {
+			wrapped := ClassDict{Class: "Pyro5.core._ExceptionWrapper", Attrs: map[string]any{"exception": exception(err)}}
+			return append(results, wrapped), nil
+		}
+		results = append(results, result)
+	}
+	return results, nil
+}
+
+// runUnpacked is run with the arguments of a call in a batch.
+func (m *Method) runUnpacked(call *servedCall, args, kwargs any) (result any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			result, err = nil, panicError(p)
+		}
+	}()
+	positional, ok := sequence(args)
+	if !ok {
+		return nil, TypeError.New("%s() argument after * must be an iterable, not %s", m.Name, pythonType(args))
+	}
+	keywords, ok := kwargs.(map[string]any)
+	if !ok && kwargs != nil {
+		return nil, TypeError.New("%s() argument after ** must be a mapping, not %s", m.Name, pythonType(kwargs))
+	}
+	return m.run(call, positional, keywords)
+}
+
+// panicked is the error of a method that panicked.
+type panicked struct {
+	*RemoteError
+}
+
+func panicError(p any) error {
+	e := RuntimeError.New("panic: %v", p)
+	e.Traceback = traceback(e, stackLines(4))
+	return &panicked{e}
+}
+
+// Unwrap makes it the exception that is sent.
+func (p *panicked) Unwrap() error { return p.RemoteError }
+
+// stackLines lists the callers, outermost first as in Python, without the innermost skip and without Go's runtime.
+func stackLines(skip int) []string {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(skip, pcs[:])])
+	var lines []string
+	for {
+		f, more := frames.Next()
+		if f.Function != "" && !strings.HasPrefix(f.Function, "runtime.") {
+			lines = append(lines, fmt.Sprintf("File %q, line %d, in %s", f.File, f.Line, f.Function))
+		}
+		if !more {
+			break
+		}
+	}
+	slices.Reverse(lines)
+	return lines
+}
+
+// exception is what is sent for the error of a method: it always has a traceback.
+func exception(err error) *RemoteError {
+	e := methodError(err)
+	if e.Traceback == nil {
+		e.Traceback = traceback(e, nil)
+	}
+	return e
+}
+
+// replyResult answers with a value, or with an exception if the serializer does not take it.
+func (c *serverConn) replyResult(call *servedCall, m message, s Serializer, result any) bool {
+	if m.flags&flagOneway != 0 {
+		return true
+	}
+	h := call.replyHeader(m)
+	h.flags |= m.flags & flagBatch
+	err := c.prepare(h, call.takeReply(), s, result)
+	if err == nil {
+		return true
+	}
+	if kind := reflect.ValueOf(result).Kind(); kind == reflect.Func || kind == reflect.Chan {
+		err = fmt.Errorf("item streams are not offered by this server, return a list: %w", err)
+	}
+	return c.replyError(call, m, s, TypeError.New("result of %s() cannot be sent: %v", call.info.Method, err), nil)
+}
+
+// replyHeader is that of a result; every one carries the correlation id.
+func (c *servedCall) replyHeader(m message) header {
+	return header{
+		typ:           msgResult,
+		serializer:    m.serializer,
+		seq:           m.seq,
+		flags:         flagCorrelationID,
+		correlationID: c.info.CorrelationID,
+	}
+}
+
+// replyError answers with an exception and reports whether the connection goes on.  It does not after an exception that
+// concerns the connection: stock clients drop theirs then, and stock servers, too.  (A stock server even sends nothing if the
+// class is CommunicationError; here the client learns the reason.)
+func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
+	e := exception(err)
+	if _, ok := errors.AsType[*panicked](err); ok {
+		c.d.opts.Logger.LogAttrs(call, slog.LevelError, "panic in a method", slog.String("object", call.info.Object),
+			slog.String("method", call.info.Method), slog.Any("error", err), slog.Any("stack", e.Traceback))
+	}
+	goesOn := !e.Is(CommunicationError) && !e.Is(SecurityError)
+	if m.flags&flagOneway != 0 {
+		c.d.logUnseen(call, err)
+		return goesOn
+	}
+	if a == nil {
+		a = call.takeReply()
+	}
+	h := call.replyHeader(m)
+	h.flags |= flagException
+	if encodeErr := c.prepare(h, a, s, e); encodeErr != nil {
+		text := fmt.Sprintf("Error serializing exception: %v. Original exception: %s", encodeErr, e.Error())
+		e = &RemoteError{Class: PyroError, Args: []any{text}, Traceback: e.Traceback}
+		return c.prepare(h, nil, s, e) == nil && goesOn
+	}
+	return goesOn
+}
+
+// prepare puts the message of a value into c.out; nothing if that fails.
+func (c *serverConn) prepare(h header, a Annotations, s Serializer, value any) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // a method of the value, asked for its text
+			err = panicError(p)
+		}
+		if err != nil {
+			c.out = c.out[:0]
+		}
+	}()
+	if c.out, err = beginMessage(c.out[:0], a); err != nil {
+		return err
+	}
+	h.annotationsLen = uint32(annotationsBytes(a))
+	if c.out, err = s.AppendValue(c.out, value); err != nil {
+		return err
+	}
+	return finishMessage(c.out, h)
+}

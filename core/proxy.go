@@ -1,0 +1,414 @@
+package core
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// Caller is what a [Proxy] of one endpoint and a proxy of an object group have in common.
+type Caller interface {
+	// Call runs a method and stores its result in out, which is nil or a pointer (see [Convert]).  A last argument of type
+	// [Kwargs] holds keyword arguments.  Of a method that the server marks as oneway there is no result: None is stored.
+	Call(ctx context.Context, method string, out any, args ...any) error
+	// Attr reads an attribute into out.
+	Attr(ctx context.Context, name string, out any) error
+	// SetAttr writes an attribute.
+	SetAttr(ctx context.Context, name string, value any) error
+	// Close drops all connections.  Calls under way fail; later ones return [ErrClosed].
+	Close() error
+}
+
+// Resolver turns a PYRONAME or PYROMETA URI into the PYRO URI of an object.
+type Resolver interface {
+	Resolve(ctx context.Context, uri URI) (URI, error)
+}
+
+// ProxyOptions set up a [Proxy]; the zero value is useful.
+type ProxyOptions struct {
+	// Serializer is "serpent", "marshal", "json" or "msgpack".  Empty means msgpack, or serpent with a server that hangs up
+	// on msgpack in the handshake (a Python without that package).
+	Serializer string
+	// Resolver is asked at every connect for a URI that is not PYRO; without one such a URI is an error.
+	Resolver Resolver
+	// Handshake is sent in CONNECT; nil means "hello", as in Pyro5.
+	Handshake any
+	// ValidateHandshake sees the server's answer to Handshake; its error fails the connect.
+	ValidateHandshake func(response any) error
+	// MaxMessageBytes bounds a reply, annotations included, compressed or not.  Zero means 1 GiB, as in Pyro5.
+	MaxMessageBytes int
+	// MaxIdle is how many idle connections are kept; zero means 8.  Any number can be in use: calls do not wait for each other.
+	MaxIdle int
+	// Dial opens connections; nil means a net.Dialer with TCP_NODELAY and keep-alive.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// TLS, when not nil, is the client's configuration for TLS connections.
+	TLS *tls.Config
+}
+
+// The defaults of [ProxyOptions].
+const (
+	defaultMaxReplyBytes = 1 << 30
+	defaultMaxIdle       = 8
+	defaultHandshake     = "hello"
+)
+
+// Proxy calls one remote object.  It connects when first used, keeps idle connections, and connects anew after a failure.
+// Its methods are safe for concurrent use; concurrent calls run in parallel on connections of their own.
+//
+// An error is a *[TransportError] if there was no answer, a *[RemoteError] if the server answered with an exception, [ErrClosed]
+// after Close, and otherwise a mistake found here before anything was sent (an unknown method is an AttributeError, as in Pyro5)
+// or a result that does not fit into out.
+//
+// Nothing is sent twice.  An idle connection that the server has closed meanwhile is replaced before the call is written, so that
+// a restart of the server between two calls goes unnoticed.
+type Proxy struct {
+	uri     URI
+	opts    ProxyOptions
+	serpent atomic.Bool             // the server did not want msgpack
+	known   atomic.Pointer[members] // of the connection made last
+
+	mu     sync.Mutex // protects what follows
+	closed bool
+	idle   []*clientConn          // the one used last is at the end
+	open   map[io.Closer]struct{} // connections, idle or not, and connects under way
+}
+
+var _ Caller = (*Proxy)(nil)
+
+// NewProxy makes a proxy; it does no I/O.  Mistakes in opts are reported when the proxy connects.
+func NewProxy(uri URI, opts ProxyOptions) *Proxy {
+	setDefault(&opts.MaxMessageBytes, defaultMaxReplyBytes)
+	setDefault(&opts.MaxIdle, defaultMaxIdle)
+	if opts.Handshake == nil {
+		opts.Handshake = defaultHandshake
+	}
+	return &Proxy{uri: uri, opts: opts, open: make(map[io.Closer]struct{})}
+}
+
+// URI returns the address the proxy was made with.
+func (p *Proxy) URI() URI { return p.uri }
+
+// state is what a proxy is sent as: what it knows, but no connection.
+func (p *Proxy) state() ProxyState {
+	s := ProxyState{URI: p.uri, Handshake: p.opts.Handshake, Serializer: p.opts.Serializer}
+	if m := p.known.Load(); m != nil {
+		s.Oneway, s.Methods, s.Attrs = m.Oneway, m.Methods, m.Attrs
+	}
+	return s
+}
+
+// Call implements [Caller].  ctx ends the wait for the reply, and the connection with it; the method may still run.  If the method
+// returns a stream, out has to be a **[Stream], *[Stream] or *any.
+func (p *Proxy) Call(ctx context.Context, method string, out any, args ...any) error {
+	return p.call(ctx, member{method, isMethod}, methodRequest(method, args), 0, out)
+}
+
+// CallOneway sends a call and does not wait: nil says that it was written, no more.
+func (p *Proxy) CallOneway(ctx context.Context, method string, args ...any) error {
+	return p.call(ctx, member{method, isMethod}, methodRequest(method, args), flagOneway, nil)
+}
+
+// Attr implements [Caller].
+func (p *Proxy) Attr(ctx context.Context, name string, out any) error {
+	return p.call(ctx, member{name, isAttribute}, Request{Method: "__getattr__", Args: []any{name}}, 0, out)
+}
+
+// SetAttr implements [Caller].
+func (p *Proxy) SetAttr(ctx context.Context, name string, value any) error {
+	return p.call(ctx, member{name, isAttribute}, Request{Method: "__setattr__", Args: []any{name, value}}, 0, nil)
+}
+
+// Metadata returns what the object offers, connecting if need be.
+func (p *Proxy) Metadata(ctx context.Context) (Metadata, error) {
+	var meta Metadata
+	err := p.with(ctx, func(c *clientConn) error {
+		meta = c.members.Metadata
+		meta.Methods, meta.Oneway, meta.Attrs = slices.Clone(meta.Methods), slices.Clone(meta.Oneway), slices.Clone(meta.Attrs)
+		meta.Contracts = maps.Clone(meta.Contracts)
+		return nil
+	})
+	return meta, err
+}
+
+// Ping connects if need be and sends Pyro's PING message.
+func (p *Proxy) Ping(ctx context.Context) error {
+	return p.with(ctx, func(c *clientConn) error { return c.ping(ctx) })
+}
+
+// Close implements [Caller].
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.idle = nil
+	for c := range p.open {
+		c.Close() // of a socket that is given up: its error says nothing
+		delete(p.open, c)
+	}
+	return nil
+}
+
+// methodRequest makes the request of an ordinary call.
+func methodRequest(method string, args []any) Request {
+	r := Request{Method: method, Args: args, Kwargs: noKwargs}
+	if n := len(args); n > 0 {
+		if kwargs, ok := args[n-1].(Kwargs); ok {
+			r.Args = args[:n-1]
+			if kwargs != nil {
+				r.Kwargs = kwargs
+			}
+		}
+	}
+	if r.Args == nil {
+		r.Args = []any{}
+	}
+	return r
+}
+
+// noKwargs is the empty dict: None would say that there is no call.
+var noKwargs = map[string]any{}
+
+func (p *Proxy) call(ctx context.Context, m member, r Request, flags uint16, out any) error {
+	return p.with(ctx, func(c *clientConn) error {
+		if err := c.members.check(m, p.uri); err != nil {
+			return err
+		}
+		r.Object = c.object
+		if m.kind == isMethod && c.members.oneway[r.Method] {
+			flags |= flagOneway
+		}
+		return c.invoke(ctx, r, flags, out)
+	})
+}
+
+// with runs f with a connection of its own.  It runs it again with another one if an idle connection broke before anything was written.
+func (p *Proxy) with(ctx context.Context, f func(c *clientConn) error) error {
+	for {
+		c, err := p.idleConn()
+		if err != nil {
+			return err
+		}
+		wasIdle := c != nil
+		if !wasIdle {
+			if c, err = p.connect(ctx); err != nil {
+				return err
+			}
+		}
+		err = f(c)
+		p.release(c)
+		if !wasIdle || ctx.Err() != nil || !c.broken || !isUnwritten(err) {
+			return err
+		}
+	}
+}
+
+func isUnwritten(err error) bool {
+	e, ok := errors.AsType[*TransportError](err)
+	return ok && !e.Written
+}
+
+// idleConn takes the connection used last that is still good; nil if there is none.
+func (p *Proxy) idleConn() (*clientConn, error) {
+	for {
+		c, err := p.popIdle()
+		if c == nil || err != nil || c.isQuiet() {
+			return c, err
+		}
+		p.drop(c)
+	}
+}
+
+func (p *Proxy) popIdle() (*clientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	n := len(p.idle)
+	if n == 0 {
+		return nil, nil
+	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return c, nil
+}
+
+// release gives a connection back after a call; a stream keeps its own.
+func (p *Proxy) release(c *clientConn) {
+	if c.streaming {
+		return
+	}
+	c.trim()
+	p.mu.Lock()
+	keep := !c.broken && !p.closed && len(p.idle) < p.opts.MaxIdle
+	if keep {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !keep {
+		p.drop(c)
+	}
+}
+
+func (p *Proxy) drop(c *clientConn) {
+	c.Close()
+	p.untrack(c)
+}
+
+// track makes Close close c, too.
+func (p *Proxy) track(c io.Closer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	p.open[c] = struct{}{}
+	return nil
+}
+
+func (p *Proxy) untrack(c io.Closer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, c)
+}
+
+// connecting is a connect under way.
+type connecting struct{ cancel context.CancelCauseFunc }
+
+func (c *connecting) Close() error {
+	c.cancel(ErrClosed)
+	return nil
+}
+
+// connect makes a connection that is ready for calls.
+func (p *Proxy) connect(ctx context.Context) (*clientConn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pending := &connecting{cancel}
+	if err := p.track(pending); err != nil {
+		return nil, err
+	}
+	defer p.untrack(pending)
+	uri, err := p.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.connectTo(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.track(c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	p.known.Store(c.members)
+	return c, nil
+}
+
+// resolve asks for the address of the object, at every connect, because it moves.
+func (p *Proxy) resolve(ctx context.Context) (URI, error) {
+	if p.uri.Protocol == protocolObject {
+		return p.uri, nil
+	}
+	fault := &TransportError{Endpoint: p.uri.String(), Op: "resolve"}
+	if p.opts.Resolver == nil {
+		fault.Err = errors.New("no resolver for a URI that is not PYRO")
+		return URI{}, fault
+	}
+	uri, err := p.opts.Resolver.Resolve(ctx, p.uri)
+	switch {
+	case err != nil:
+		fault.Err = err
+	case uri.Protocol != protocolObject:
+		fault.Err = fmt.Errorf("resolved to %s, which is no PYRO uri", uri)
+	default:
+		return uri, nil
+	}
+	return URI{}, fault
+}
+
+// connectTo tries msgpack and, unless the options name a serializer, serpent: a server that does not know the serializer of a
+// CONNECT closes the connection without a word.
+func (p *Proxy) connectTo(ctx context.Context, uri URI) (*clientConn, error) {
+	name := p.opts.Serializer
+	switch {
+	case name != "":
+	case p.serpent.Load():
+		name = "serpent"
+	default:
+		name = "msgpack"
+	}
+	c, err := p.dialAndShake(ctx, uri, name)
+	if err == nil || p.opts.Serializer != "" || name != "msgpack" || !hungUp(err) {
+		return c, err
+	}
+	c, err = p.dialAndShake(ctx, uri, "serpent")
+	if err == nil {
+		p.serpent.Store(true)
+	}
+	return c, err
+}
+
+// hungUp reports whether the server closed during the handshake.
+func hungUp(err error) bool {
+	e, ok := errors.AsType[*TransportError](err)
+	return ok && e.Op == opHandshake && (errors.Is(e.Err, io.EOF) || errors.Is(e.Err, syscall.ECONNRESET))
+}
+
+func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*clientConn, error) {
+	s, ok := SerializerByName(serializer)
+	if !ok {
+		return nil, fmt.Errorf("core: unknown serializer %q", serializer)
+	}
+	network, address := uri.Address()
+	nc, err := p.dial(ctx, network, address)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = contextError(ctx)
+		}
+		return nil, &TransportError{Endpoint: address, Op: "connect", Err: err}
+	}
+	c := newClientConn(p, nc, address, uri.Object, s)
+	if err := c.handshake(ctx, p.opts.Handshake, p.opts.ValidateHandshake); err != nil {
+		c.Close()
+		return nil, err
+	}
+	if c.members.isEmpty() {
+		c.Close()
+		return nil, PyroError.New(
+			"remote object '%s' doesn't expose any methods or attributes. Did you forget setting @expose on them?", p.uri)
+	}
+	return c, nil
+}
+
+// dial opens the connection, TLS included.  The system's own connections have TCP_NODELAY and keep-alive by Go's default.
+func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := p.opts.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	nc, err := dial(ctx, network, address)
+	if err != nil || p.opts.TLS == nil {
+		return nc, err
+	}
+	config := p.opts.TLS
+	if config.ServerName == "" && !config.InsecureSkipVerify {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	tc := tls.Client(nc, config)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return tc, nil
+}

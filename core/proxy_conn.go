@@ -1,0 +1,404 @@
+package core
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The steps of a call that a TransportError names.
+const (
+	opHandshake = "handshake"
+	opSend      = "send request"
+	opRead      = "read reply"
+)
+
+// pingSerializer is what Pyro5 puts where PING has no use for a serializer.
+const pingSerializer = 42
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// clientConn is one connection of a proxy, used by one call at a time.
+type clientConn struct {
+	*wire
+	proxy      *Proxy
+	endpoint   string
+	object     string
+	serializer Serializer
+	members    *members
+	ours       bool // the server is one of this project: it says itself what it did not run
+	seq        uint16
+	quiet      func() bool // nil if that cannot be told
+	exact      bool        // a failed write tells exactly what was written
+	bounded    bool        // a deadline is set
+	broken     bool        // not to be used again
+	streaming  bool        // a Stream has it
+	cut        func()
+}
+
+func newClientConn(p *Proxy, nc net.Conn, endpoint, object string, s Serializer) *clientConn {
+	c := &clientConn{proxy: p, endpoint: endpoint, object: object, serializer: s, quiet: quietCheck(nc)}
+	c.wire = newWire(nc, p.opts.MaxMessageBytes)
+	_, isTLS := nc.(*tls.Conn) // may have sent a part of a record
+	c.exact = !isTLS
+	c.cut = func() { nc.SetDeadline(longAgo) }
+	return c
+}
+
+// Close closes the socket.
+func (c *clientConn) Close() error { return c.nc.Close() }
+
+// isQuiet reports whether an idle connection can be used: nothing came since the last reply, not even the end.
+func (c *clientConn) isQuiet() bool { return c.r.Buffered() == 0 && (c.quiet == nil || c.quiet()) }
+
+// handshake sends CONNECT and takes the answer.  Whatever fails here, no method has run.
+func (c *clientConn) handshake(ctx context.Context, data any, validate func(any) error) error {
+	request := map[string]any{"handshake": data, "object": c.object}
+	a := outgoingFrom(ctx)
+	if err := c.encode(header{typ: msgConnect, seq: c.seq}, a, func(dst []byte) ([]byte, error) {
+		return c.serializer.AppendValue(dst, request)
+	}); err != nil {
+		return err
+	}
+	m, err := c.exchange(ctx, true)
+	if err == nil {
+		err = c.connected(m, validate)
+	}
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*TransportError](err); ok {
+		err = e.Err
+	}
+	return &TransportError{Endpoint: c.endpoint, Op: opHandshake, Err: err}
+}
+
+// connected takes the answer to CONNECT.
+func (c *clientConn) connected(m message, validate func(any) error) error {
+	if m.typ != msgConnectOK && m.typ != msgConnectFail {
+		return errMessageType(m.typ, "2,3")
+	}
+	s, ok := SerializerByID(m.serializer) // a refusal may come in marshal
+	if !ok {
+		return protocolError("invalid serializer in response: %d", m.serializer)
+	}
+	v, err := s.ParseValue(m.payload)
+	if err != nil {
+		return err
+	}
+	if m.typ == msgConnectFail {
+		return &wireError{CommunicationError, fmt.Sprintf("connection to %s rejected: %v", c.endpoint, v)}
+	}
+	reply, ok := v.(map[string]any)
+	if !ok {
+		return protocolError("answer to CONNECT is %s, want dict", pythonType(v))
+	}
+	if c.members, err = newMembers(reply["meta"]); err != nil {
+		return err
+	}
+	var contracts []byte
+	if contracts, c.ours = m.annotation(annotationContracts); c.ours {
+		c.members.Contracts = parseContracts(contracts)
+	}
+	if validate != nil {
+		return validate(reply["handshake"])
+	}
+	return nil
+}
+
+// ping sends PING and waits for its echo.
+func (c *clientConn) ping(ctx context.Context) error {
+	h := header{typ: msgPing, serializer: pingSerializer, seq: c.seq}
+	err := c.encode(h, outgoing{}, func(dst []byte) ([]byte, error) { return append(dst, "ping"...), nil })
+	if err != nil {
+		return err
+	}
+	m, err := c.exchange(ctx, true)
+	if err != nil {
+		return err
+	}
+	if m.typ != msgPing || m.seq != c.seq {
+		return c.badReply(protocolError("answer to PING has type %d and number %d, want %d and %d", m.typ, m.seq, msgPing, c.seq))
+	}
+	return nil
+}
+
+// invoke sends a request and stores its result.
+func (c *clientConn) invoke(ctx context.Context, r Request, flags uint16, out any) error {
+	m, err := c.request(ctx, r, flags)
+	switch {
+	case err != nil:
+		return err
+	case flags&flagOneway != 0:
+		return c.store(out, r.Method, nil)
+	}
+	return c.result(ctx, m, r.Method, out)
+}
+
+// request sends a request and returns the message of its reply; an empty one if there will be none.
+func (c *clientConn) request(ctx context.Context, r Request, flags uint16) (message, error) {
+	c.seq++
+	h := header{typ: msgInvoke, serializer: c.serializer.ID(), flags: flags, seq: c.seq}
+	err := c.encode(h, outgoingFrom(ctx), func(dst []byte) ([]byte, error) { return c.serializer.AppendRequest(dst, r) })
+	if err != nil {
+		return message{}, fmt.Errorf("core: %s: %w", r.Method, err)
+	}
+	m, err := c.exchange(ctx, flags&flagOneway == 0)
+	if err != nil || flags&flagOneway != 0 {
+		return message{}, err
+	}
+	return m, c.checkReply(m)
+}
+
+// checkReply compares a reply with its request, as Pyro5's client does.
+func (c *clientConn) checkReply(m message) error {
+	switch {
+	case m.typ != msgResult:
+		return c.badReply(errMessageType(m.typ, "5"))
+	case m.seq != c.seq:
+		return c.badReply(protocolError("invoke: reply sequence out of sync, got %d expected %d", m.seq, c.seq))
+	case m.serializer != c.serializer.ID():
+		return c.badReply(&wireError{SerializeError, fmt.Sprintf("invalid serializer in response: %d", m.serializer)})
+	}
+	return nil
+}
+
+// encode puts a message into c.out.  An error means that nothing will be sent; the connection is as good as before.
+func (c *clientConn) encode(h header, o outgoing, payload func(dst []byte) ([]byte, error)) error {
+	if h.serializer == 0 {
+		h.serializer = c.serializer.ID()
+	}
+	if o.hasID {
+		h.flags |= flagCorrelationID
+		h.correlationID = o.correlationID
+	}
+	out, err := beginMessage(c.out[:0], o.annotations)
+	if err != nil {
+		return err
+	}
+	h.annotationsLen = uint32(annotationsBytes(o.annotations))
+	if out, err = payload(out); err != nil {
+		return err
+	}
+	c.out = out
+	return finishMessage(out, h)
+}
+
+// exchange writes c.out and reads a message, if one is expected, while ctx lasts.
+func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, error) {
+	if ctx.Err() != nil {
+		return message{}, c.fault(opSend, false, contextError(ctx))
+	}
+	if err := c.bound(ctx); err != nil {
+		c.broken = true
+		return message{}, c.fault(opSend, false, err)
+	}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, c.cut)
+		defer func() {
+			if !stop() {
+				c.broken = true // its deadline has passed, or is about to
+			}
+		}()
+	}
+	if n, err := c.write(c.out); err != nil {
+		c.broken = true
+		return message{}, c.fault(opSend, n > 0 || !c.exact, c.cause(ctx, err))
+	}
+	if !expectReply {
+		return message{}, nil
+	}
+	m, err := c.readMessage()
+	if err != nil {
+		c.broken = true
+		return message{}, c.fault(opRead, true, c.cause(ctx, err))
+	}
+	return m, nil
+}
+
+// bound sets the connection's deadline to that of ctx, or lifts the one of the call before.
+func (c *clientConn) bound(ctx context.Context) error {
+	deadline, ok := ctx.Deadline()
+	if !ok && !c.bounded {
+		return nil
+	}
+	c.bounded = ok
+	return c.nc.SetDeadline(deadline)
+}
+
+func (c *clientConn) fault(op string, written bool, err error) error {
+	return &TransportError{Endpoint: c.endpoint, Op: op, Written: written, Err: err}
+}
+
+// badReply gives up a connection whose peer does not keep to the protocol.
+func (c *clientConn) badReply(err error) error {
+	c.broken = true
+	return c.fault(opRead, true, err)
+}
+
+// cause finds out why the connection failed: ctx ended, the proxy was closed, or err itself.
+func (c *clientConn) cause(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return contextError(ctx)
+	case c.bounded && errors.Is(err, os.ErrDeadlineExceeded):
+		return context.DeadlineExceeded // the connection's timer was faster than that of ctx
+	case errors.Is(err, net.ErrClosed):
+		return ErrClosed
+	}
+	return err
+}
+
+// contextError is the error of a ctx that has ended, and its cause where that says more.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case errors.Is(cause, ErrClosed):
+		return ErrClosed
+	case errors.Is(cause, err):
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// result stores the result in a reply, or returns the exception in it.
+func (c *clientConn) result(ctx context.Context, m message, method string, out any) error {
+	if m.flags&flagItemStream != 0 {
+		return c.stream(ctx, m, method, out)
+	}
+	if out == nil && m.flags&flagException == 0 {
+		return nil
+	}
+	v, err := c.serializer.ParseValue(m.payload)
+	if err != nil {
+		return c.badReply(err)
+	}
+	if m.flags&flagException == 0 {
+		return c.store(out, method, v)
+	}
+	e, ok := v.(*RemoteError)
+	if !ok {
+		return c.badReply(protocolError("exception is %s", pythonType(v)))
+	}
+	_, declared := m.annotation(annotationNotExecuted)
+	e.NotExecuted = declared || !c.ours && isUnknownObject(e)
+	if e.Is(CommunicationError) || e.Is(SecurityError) {
+		c.broken = true // the server is about to close it
+	}
+	return e
+}
+
+// isUnknownObject reports whether a stock server says that it does not have the object.  The same exception of a call that the method made
+// itself passed through Pyro5's client there, as its traceback tells.
+func isUnknownObject(e *RemoteError) bool {
+	return e.Class == DaemonError && e.Text() == "unknown object" &&
+		!slices.ContainsFunc(e.Traceback, func(line string) bool { return strings.Contains(line, "_pyroInvoke") })
+}
+
+func (c *clientConn) store(out any, method string, v any) error {
+	if out == nil {
+		return nil
+	}
+	if err := Convert(out, v); err != nil {
+		return fmt.Errorf("core: result of %s: %w", method, err)
+	}
+	return nil
+}
+
+// stream hands the connection to a Stream.
+func (c *clientConn) stream(ctx context.Context, m message, method string, out any) error {
+	id, _ := m.annotation(annotationStream)
+	if len(id) == 0 {
+		return protocolError("result of call is an iterator, but the server is not configured to allow streaming")
+	}
+	s := &Stream{c: c, id: string(id)}
+	switch out := out.(type) {
+	case **Stream:
+		*out = s
+	case *Stream:
+		*out = *s
+	case *any:
+		*out = s
+	default:
+		err := s.sendClose(ctx)
+		if out == nil {
+			return err
+		}
+		return errors.Join(fmt.Errorf("core: result of %s is a stream: got %T to store it, want **core.Stream", method, out), err)
+	}
+	c.streaming = true
+	return nil
+}
+
+// members is what an object offers, ready to be asked.
+type members struct {
+	Metadata
+	methods map[string]bool
+	oneway  map[string]bool
+	attrs   map[string]bool
+}
+
+// newMembers reads the metadata in an answer to CONNECT.
+func newMembers(v any) (*members, error) {
+	meta, ok := v.(map[string]any)
+	if !ok {
+		return nil, protocolError("metadata is %s, want dict", pythonType(v))
+	}
+	m := &members{methods: make(map[string]bool), oneway: make(map[string]bool), attrs: make(map[string]bool)}
+	for _, part := range []struct {
+		key  string
+		list *[]string
+		set  map[string]bool
+	}{
+		{"methods", &m.Methods, m.methods},
+		{"oneway", &m.Oneway, m.oneway},
+		{"attrs", &m.Attrs, m.attrs},
+	} {
+		items, _ := sequence(meta[part.key])
+		names, ok := texts(items)
+		if _, given := meta[part.key]; !ok || !given {
+			return nil, protocolError("metadata has no list of names as %q", part.key)
+		}
+		slices.Sort(names)
+		*part.list = slices.Compact(names)
+		for _, name := range names {
+			part.set[name] = true
+		}
+	}
+	return m, nil
+}
+
+func (m *members) isEmpty() bool { return len(m.Methods)+len(m.Attrs) == 0 }
+
+// member is what a call is about.
+type member struct {
+	name string
+	kind memberKind
+}
+
+type memberKind uint8
+
+const (
+	isMethod memberKind = iota
+	isAttribute
+)
+
+// check is what Pyro5's proxy checks before it sends anything.
+func (m *members) check(x member, uri URI) error {
+	switch {
+	case x.kind == isMethod && m.methods[x.name], x.kind == isAttribute && m.attrs[x.name]:
+		return nil
+	case x.kind == isAttribute:
+		return AttributeError.New("remote object '%s' has no exposed attribute '%s'", uri, x.name)
+	case m.attrs[x.name]:
+		return AttributeError.New("'%s' of remote object '%s' is an attribute, not a method", x.name, uri)
+	}
+	return AttributeError.New("remote object '%s' has no exposed attribute or method '%s'", uri, x.name)
+}
