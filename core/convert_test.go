@@ -35,7 +35,9 @@ type ConvertEmbedded struct {
 
 func TestConvert(t *testing.T) {
 	t.Parallel()
-	local := func(y int, m time.Month, d, h, min, s, ns int) time.Time { return time.Date(y, m, d, h, min, s, ns, time.Local) }
+	local := func(y int, m time.Month, d, h, min, s, ns int) time.Time {
+		return time.Date(y, m, d, h, min, s, ns, time.Local)
+	}
 	big70 := new(big.Int).Lsh(big.NewInt(1), 70)
 	irmen := "irmen"
 	tests := []struct {

@@ -32,6 +32,7 @@ var (
 	errTruncated  = errors.New("message ends too early")
 	errTrailing   = errors.New("bytes after the value")
 	errNotUTF8    = errors.New("text is not UTF-8")
+	errSurrogate  = errors.New("half of a surrogate pair")
 	errNoRequest  = errors.New("request is no sequence of object id, method, arguments and keyword arguments")
 	errTooLong    = errors.New("text, bytes or container of 4 GiB or more")
 )

@@ -139,7 +139,7 @@ func (w *msgpackWriter) value(v any, depth int) error {
 	case *big.Int:
 		return w.bigInt(v)
 	case float64:
-		return w.enc.EncodeFloat64(v)
+		return w.enc.EncodeFloat64(math.Float64frombits(doubleBits(v)))
 	case complex128:
 		return w.complex(v)
 	case string:
@@ -208,14 +208,14 @@ func (w *msgpackWriter) bigInt(v *big.Int) error {
 
 func (w *msgpackWriter) complex(v complex128) error {
 	w.enc.EncodeExtHeader(msgpackComplex, 16)
-	w.buf = binary.LittleEndian.AppendUint64(w.buf, math.Float64bits(real(v)))
-	w.buf = binary.LittleEndian.AppendUint64(w.buf, math.Float64bits(imag(v)))
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, doubleBits(real(v)))
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, doubleBits(imag(v)))
 	return nil
 }
 
 func (w *msgpackWriter) double(ext int8, f float64) error {
 	w.enc.EncodeExtHeader(ext, 8)
-	w.buf = binary.LittleEndian.AppendUint64(w.buf, math.Float64bits(f))
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, doubleBits(f))
 	return nil
 }
 
@@ -473,6 +473,14 @@ func (r *msgpackReader) ext() (any, error) {
 		return dateOfOrdinal(int64(int32(binary.LittleEndian.Uint32(b))))
 	}
 	return nil, fmt.Errorf("extension type %d with %d bytes is unknown", ext, n)
+}
+
+// doubleBits is math.Float64bits with Python's NaN, which differs from Go's.
+func doubleBits(f float64) uint64 {
+	if math.IsNaN(f) {
+		return 0x7ff8 << 48
+	}
+	return math.Float64bits(f)
 }
 
 func littleDouble(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) }

@@ -26,6 +26,9 @@ type Serializer interface {
 }
 
 var serializers = [...]Serializer{
+	serpentSerializer{},
+	marshalSerializer{},
+	jsonSerializer{},
 	msgpackSerializer{},
 }
 
