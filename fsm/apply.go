@@ -205,7 +205,7 @@ func (t *txn) join(group string, m Member) {
 		g.Members = slices.Clone(g.Members)
 		g.Members[i] = m
 	} else {
-		g.Members = slices.Insert(slices.Clip(g.Members), i, m)
+		g.Members = slices.Insert(slices.Clip(g.Members), i, m) // clipped, so that it is a copy: others read the old one
 	}
 	g.Version = t.revision
 	t.groups = t.groups.put(group, &g)
@@ -270,7 +270,6 @@ func (t *txn) putNode(n Node) Code {
 	if old, ok := t.nodes.get(n.ID); ok && old.Removed {
 		return NodeRemoved
 	}
-	n.Removed = false
 	t.nodes = t.nodes.put(n.ID, &n)
 	return OK
 }

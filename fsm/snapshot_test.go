@@ -136,6 +136,7 @@ func TestRestoreStrange(t *testing.T) {
 		"fewer entries than there are":   {headOf("00", "00000000") + entry("61"), "checksum"},
 		"an empty group":                 {headOf("00", "00010000") + group("61", "00"), "no member"},
 		"members out of order":           {headOf("00", "00010000") + group("61", "02") + member("62") + member("61"), `"a" after "b"`},
+		"a member twice":                 {headOf("00", "00010000") + group("61", "02") + member("61") + member("61"), `"a" after "a"`},
 		"more members than there are":    {headOf("00", "00010000") + group("61", "cf7fffffffffffffff") + member("62"), ""},
 		"an entry and a group":           {headOf("00", "01010000") + entry("61") + group("61", "01") + member("62"), "entry and a group"},
 		"a ticket of two sessions":       {headOf("02", "00000002") + session("61", "01", "00") + session("62", "01", "00"), "ticket 1 of 2"},

@@ -12,6 +12,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -111,9 +112,12 @@ func TestViewWhileApplying(t *testing.T) {
 	s := New()
 	const entries, names = 400, 5
 	var readers sync.WaitGroup
+	defer readers.Wait()
+	var done atomic.Bool
+	defer done.Store(true)
 	for range 4 {
 		readers.Go(func() {
-			for last := uint64(0); last < entries; {
+			for last := uint64(0); !done.Load(); {
 				v := s.View()
 				if v.Index() < last {
 					t.Errorf("index %d after %d", v.Index(), last)
@@ -137,7 +141,9 @@ func TestViewWhileApplying(t *testing.T) {
 		commands = append(commands, Command{Kind: KindJoin, Name: "g", Member: Member{ID: "x", URI: "u", Weight: i + 1}})
 		apply(t, s, commands...)
 	}
-	readers.Wait()
+	if got := s.View().Index(); got != entries {
+		t.Errorf("index %d, want %d", got, entries)
+	}
 }
 
 func checkWholeEntry(t *testing.T, v *View, names int) {

@@ -353,7 +353,7 @@ func runTwin(t *testing.T, seed int64, steps int) {
 		index := uint64(step + 1)
 		commands := randomEntry(r, &now)
 		verdictsThatFit(r, s.View(), commands)
-		before := dump(s.View())
+		old, before := s.View(), dump(s.View())
 		got := apply(t, s, commands...)
 		apply(t, second, commands...)
 		want := w.apply(index, commands)
@@ -362,6 +362,9 @@ func runTwin(t *testing.T, seed int64, steps int) {
 		}
 		if got, want := dump(s.View()), w.dump(); got != want {
 			t.Fatalf("step %d: %+v\nin %s%s", step, commands, before, firstDifference(got, want))
+		}
+		if now := dump(old); now != before {
+			t.Fatalf("step %d: %+v: the view before it changed: %s", step, commands, firstDifference(now, before))
 		}
 		for _, r := range got {
 			codes[r.Code]++
