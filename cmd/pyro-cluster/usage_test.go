@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestErrors holds every kind of mistake that needs no cluster to its line and exit code.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { taken.Close() })
+	takenUDP, err := net.ListenPacket("udp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { takenUDP.Close() })
+	takenPort, takenUDPPort := port(taken.Addr().String()), port(takenUDP.LocalAddr().String())
+
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	otherPort := filepath.Join(dir, "other")
+	writeFile(t, filepath.Join(otherPort, "dev.json"), `{"port":1234}`)
+	damagedDev := filepath.Join(dir, "damaged")
+	writeFile(t, filepath.Join(damagedDev, "dev.json"), "{")
+	free := freePorts(t, devPorts...)
+	nobody := fmt.Sprintf("localhost:%d", free)
+	refused := fmt.Sprintf(": dial tcp 127.0.0.1:%d: connect: connection refused: check --ns, and that a majority of the nodes runs", free)
+
+	node := func(args ...string) []string {
+		return append([]string{"server", "--data-dir", filepath.Join(dir, "new"), "--port", "0", "--raft-port", "0", "--http-port", "0", "--expect", "1"}, args...)
+	}
+	cases := []struct {
+		name string
+		args []string
+		code int
+		want string // of the line, behind "pyro-cluster: "
+	}{
+		{"unknown command", []string{"serve"}, 2, `unknown command "serve": did you mean "server"?`},
+		{"unknown command, nothing like it", []string{"frobnicate"}, 2, `unknown command "frobnicate": see "pyro-cluster --help"`},
+		{"unknown subcommand", []string{"ns", "lst"}, 2, `ns: unknown command "lst": did you mean "list"?`},
+		{"unknown flag", []string{"ns", "list", "--frob"}, 2, `ns list: unknown flag: --frob: see "pyro-cluster ns list --help"`},
+		{"unknown root flag", []string{"--frob"}, 2, `unknown flag: --frob: see "pyro-cluster --help"`},
+		{"bad output", []string{"ns", "list", "-o", "xml"}, 2, `ns list: invalid argument "xml" for "-o, --output" flag: want table, json: see "pyro-cluster ns list --help"`},
+		{"bad duration", []string{"ns", "list", "--timeout", "soon"}, 2, `ns list: invalid argument "soon" for "--timeout" flag: time: invalid duration "soon": see "pyro-cluster ns list --help"`},
+		{"no time", []string{"ns", "list", "--timeout", "0s"}, 2, `ns list: --timeout is 0s: give a time above zero, such as 10s`},
+		{"missing argument", []string{"ns", "lookup"}, 2, `ns lookup: got 0 arguments, want NAME: see "pyro-cluster ns lookup --help"`},
+		{"surplus argument", []string{"version", "x"}, 2, `version: got 1 argument, want none: see "pyro-cluster version --help"`},
+		{"tags both ways", []string{"ns", "yplookup", "--all", "a", "--any", "b"}, 2, `ns yplookup: --all and --any exclude each other: give one of them`},
+		{"tags no way", []string{"ns", "yplookup"}, 2, `ns yplookup: neither --all nor --any: give one of them`},
+		{"remove nothing", []string{"ns", "remove"}, 2, `ns remove: got 0 arguments, want NAME: see "pyro-cluster ns remove --help"`},
+		{"remove two ways", []string{"ns", "remove", "x", "--prefix", "y"}, 2, `ns remove: got 1 argument, want none: see "pyro-cluster ns remove --help"`},
+		{"bad URI", []string{"ns", "register", "x", "http://h:1"}, 2, `ns register: "http://h:1": invalid uri: give a URI such as PYRO:object@host:port`},
+		{"group as URI", []string{"ns", "register", "x", "PYRO:x@h:1,h:2"}, 2, `ns register: PYRO:x@h:1,h:2 has several locations: register one of them, or make a group with "pyro-cluster ns join"`},
+		{"bad reference", []string{"call", "jokegen", "joke"}, 2, `call: "jokegen": invalid uri: see "pyro-cluster call --help"`},
+		{"call without method", []string{"call", "PYRONAME:jokegen"}, 2, `call: got 1 argument, want OBJECT METHOD [ARG...]: see "pyro-cluster call --help"`},
+		{"bad keyword", []string{"call", "PYRONAME:x", "y", "--kw", "z"}, 2, `call: --kw "z": write it as name=value`},
+		{"keyword twice", []string{"call", "PYRONAME:x", "y", "--kw", "z=1", "--kw", "z=2"}, 2, `call: --kw z is given twice: give each keyword once`},
+		{"attribute without waiting", []string{"call", "PYRONAME:x", "y", "--attr", "--oneway"}, 2, `call: --attr and --oneway exclude each other: give one of them`},
+		{"list two ways", []string{"ns", "list", "--prefix", "a", "--regex", "b"}, 2, `ns list: --prefix and --regex exclude each other: give one of them`},
+		{"attribute with two values", []string{"call", "PYRONAME:x", "y", "1", "2", "--attr"}, 2, `call: an attribute takes one value at most: see "pyro-cluster call --help"`},
+		{"bad node", []string{"ns", "list", "--ns", "h:port"}, 2, `ns list: naming: node "h:port": PyroError: invalid port in uri, port=port: name the nodes as host:port,host:port`},
+
+		{"nothing reachable", []string{"ns", "list", "--ns", nobody, "--timeout", "300ms"}, 3, `ns list: no answer from ` + nobody + refused},
+		{"nothing reachable, lookup", []string{"ns", "lookup", "x", "--ns", nobody, "--timeout", "300ms"}, 3, `ns lookup: no answer from ` + nobody + refused},
+		{"nothing reachable, ping", []string{"ns", "ping", "--ns", nobody, "--timeout", "300ms"}, 3, `ns ping: no answer from ` + nobody + refused},
+		{"nothing reachable, waiting", []string{"ns", "ping", "--ns", nobody, "--timeout", "100ms", "--wait", "300ms"}, 3, ``},
+		{"nothing reachable, cluster", []string{"cluster", "leader", "--ns", nobody, "--timeout", "300ms"}, 3, `cluster leader: no answer from ` + nobody + refused},
+		{"nothing reachable, call by name", []string{"call", "PYRONAME:x@" + nobody, "y", "--timeout", "300ms"}, 3, `call: no answer from ` + nobody + refused},
+		{"nothing reachable, call", []string{"call", "PYRO:x@" + nobody, "y", "--timeout", "300ms"}, 3, ``},
+		{"nothing reachable, oneway", []string{"call", "PYRO:x@" + nobody, "y", "--oneway", "--timeout", "300ms"}, 3, ``},
+
+		{"no data directory", []string{"server"}, 2, `server: no --data-dir: name a directory of this node's own for its log`},
+		{"no cluster", []string{"server", "--data-dir", filepath.Join(dir, "new")}, 2, `server: ` + filepath.Join(dir, "new") + ` is empty and there is neither --expect nor --join: give --expect 1 for a cluster of one, or the addresses of others with --join`},
+		{"alone of three", []string{"server", "--data-dir", filepath.Join(dir, "new"), "--expect", "3"}, 2, `server: --expect 3 without --join: name the nodes that form the cluster with --join`},
+		{"negative number", node("--expect", "-1"), 2, `server: --expect is -1: give the number of nodes of the new cluster`},
+		{"port too high", node("--port", "65536"), 2, `server: --port is 65536: give a port from 0 to 65535`},
+		{"all addresses", node("--host", "0.0.0.0", "--insecure"), 2, `server: --host "0.0.0.0" means all addresses, which is none that others could use: say with --advertise under which name this node is reached`},
+		{"advertise nonsense", node("--advertise", "h:x"), 2, `server: --advertise is "h:x": give a host or host:port that others can reach`},
+		{"advertise all addresses", node("--raft-advertise", "0.0.0.0:1"), 2, `server: --raft-advertise is "0.0.0.0:1": give a host or host:port that others can reach`},
+		{"plain on a network", node("--host", "192.0.2.1"), 2, `server: nodes would talk plain TCP on --host 192.0.2.1: give --node-cert, --node-key and --node-ca, or --insecure`},
+		{"half of TLS", node("--node-cert", file), 2, `server: --node-cert, --node-key and --node-ca belong together: give all three or none`},
+		{"no certificate", node("--node-cert", file, "--node-key", file, "--node-ca", file), 2, `server: read --node-cert and --node-key: tls: failed to find any PEM data in certificate input: give PEM files that belong together`},
+		{"bad profile", node("--profile", "moon"), 2, `server: invalid argument "moon" for "--profile" flag: want lan, default, wan: see "pyro-cluster server --help"`},
+		{"port in use", node("--port", takenPort), 1, `server: tcp 127.0.0.1:` + takenPort + ` is in use: stop its user, or choose another --port`},
+		{"UDP port in use", node("--udp-port", takenUDPPort), 1, `server: udp 127.0.0.1:` + takenUDPPort + ` is in use: stop its user, or choose another --udp-port`},
+		{"raft port in use", node("--raft-port", takenPort), 1, `server: tcp 127.0.0.1:` + takenPort + ` is in use: stop its user, or choose another --raft-port`},
+		{"HTTP port in use", node("--http-port", takenPort), 1, `server: tcp 127.0.0.1:` + takenPort + ` is in use: stop its user, or choose another --http-port`},
+		{"address of another", node("--host", "192.0.2.1", "--insecure"), 1, `server: tcp 192.0.2.1:0 is no address of this machine: check --host, and use --advertise for addresses of others`},
+		{"directory below a file", node("--data-dir", filepath.Join(file, "x")), 1, ``},
+
+		{"dev, port too high", []string{"dev", "--port", "65400"}, 2, `dev: --port is 65400, and ports up to 65603 are needed: give a port from 1 to 65332`},
+		{"dev, port in use", []string{"dev", "--port", takenPort}, 1, `dev: tcp 127.0.0.1:` + takenPort + ` is in use: stop its user, or choose another --port; ` + takenPort + ` to ` + plus(takenPort, 203) + ` are needed`},
+		{"dev, directory of another port", []string{"dev", "--port", fmt.Sprint(free), "--data-dir", otherPort}, 2, `dev: ` + otherPort + ` belongs to a cluster on port 1234: give --port 1234, or another --data-dir`},
+		{"dev, damaged", []string{"dev", "--port", fmt.Sprint(free), "--data-dir", damagedDev}, 6, `dev: read ` + damagedDev + `/dev.json: unexpected end of JSON input: choose another --data-dir`},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := cli(t, c.args...)
+			if r.code != c.code {
+				t.Errorf("%q: exit %d, want %d; stderr %q", c.args, r.code, c.code, r.stderr)
+			}
+			line, _ := strings.CutPrefix(r.lastLine(), "pyro-cluster: ")
+			t.Logf("%s", line)
+			if c.want != "" && line != c.want {
+				t.Errorf("%q:\n got %s\nwant %s", c.args, line, c.want)
+			}
+			if c.code == exitUsage && strings.Count(r.stderr, "\n") != 1 {
+				t.Errorf("%q: stderr has more than one line: %q", c.args, r.stderr)
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new")); err == nil {
+		entries, _ := os.ReadDir(filepath.Join(dir, "new"))
+		t.Logf("left in the data directory by a port in use: %v", entries)
+	}
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func port(address string) string {
+	_, p, err := net.SplitHostPort(address)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func plus(port string, n int) string {
+	var p int
+	fmt.Sscan(port, &p)
+	return fmt.Sprint(p + n)
+}
