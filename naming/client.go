@@ -135,6 +135,9 @@ func nodeURI(node string) (core.URI, error) {
 	if node == "" {
 		return core.URI{}, errors.New("empty address")
 	}
+	if strings.HasPrefix(node, "[") && !strings.Contains(node, "]") {
+		return core.URI{}, errors.New("bracket without its counterpart")
+	}
 	if strings.Count(node, ":") > 1 && !strings.HasPrefix(node, "[") && !strings.HasPrefix(node, "./u:") {
 		node = "[" + node + "]" // an IPv6 address alone
 	}

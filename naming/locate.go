@@ -149,7 +149,9 @@ func (e environment) ask(ctx context.Context) (node string, ok bool) {
 		if ctx.Err() != nil {
 			return "", false
 		}
-		e.send(ctx, conn)
+		if !e.send(ctx, conn) {
+			return "", false
+		}
 		if node, ok := receive(conn, time.Now().Add(broadcastTimeout)); ok {
 			return node, true
 		}
@@ -157,15 +159,19 @@ func (e environment) ask(ctx context.Context) (node string, ok bool) {
 	return "", false
 }
 
-// send asks every address; what cannot be reached does not answer.
-func (e environment) send(ctx context.Context, conn net.PacketConn) {
+// send asks every address, and reports whether there is hope for an answer; who cannot be reached does not answer.
+func (e environment) send(ctx context.Context, conn net.PacketConn) (sent bool) {
 	for _, host := range e.broadcast {
 		ips, err := net.DefaultResolver.LookupIPAddr(ctx, strings.Trim(host, "[]"))
 		if err != nil || len(ips) == 0 {
 			continue
 		}
-		_, _ = conn.WriteTo([]byte(broadcastRequest), &net.UDPAddr{IP: ips[0].IP, Zone: ips[0].Zone, Port: e.broadcastPort})
+		to := &net.UDPAddr{IP: ips[0].IP, Zone: ips[0].Zone, Port: e.broadcastPort}
+		if _, err := conn.WriteTo([]byte(broadcastRequest), to); err == nil {
+			sent = true
+		}
 	}
+	return sent
 }
 
 func receive(conn net.PacketConn, deadline time.Time) (node string, ok bool) {

@@ -381,7 +381,7 @@ func flagGroup(on, off string) string {
 
 func (t *translator) globalFlags(f flags, on string, set bool) error {
 	if !set {
-		return errors.New("missing :")
+		return errors.New("missing colon")
 	}
 	if t.start != t.begin {
 		return errors.New("global flags not at the start of the expression")

@@ -123,7 +123,7 @@ func TestBadPattern(t *testing.T) {
 		{`(?>a)`, "atomic"},
 		{`(?P<n`, "unterminated name"}, {`(?P<1>a)`, "bad character in group name '1'"}, {`(?P<>a)`, "bad character in group name"},
 		{`(?x)a`, "verbose"}, {`(?L)a`, "'L'"}, {`a(?i)b`, "global flags not at the start"},
-		{`(?`, "unknown extension"}, {`(?k)`, "unknown extension"}, {`(?-a:x)`, "cannot turn off"}, {`(?i-i)`, "missing :"},
+		{`(?`, "unknown extension"}, {`(?k)`, "unknown extension"}, {`(?-a:x)`, "cannot turn off"}, {`(?i-i)`, "missing colon"},
 		{`(?#a`, "unterminated comment"},
 		{`\`, "bad escape (end of pattern)"}, {`\q`, `bad escape \q`}, {`\z`, `bad escape \z`}, {`\pL`, `bad escape \p`},
 		{`\Q`, `bad escape \Q`}, {`[\Z]`, `bad escape \Z`}, {`[\8]`, `bad escape \8`},

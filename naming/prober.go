@@ -54,7 +54,7 @@ func (p *Prober) Run(ctx context.Context) error {
 		if r.Leader.IsLeader() {
 			r.round(ctx)
 		} else {
-			r.failures = nil
+			r.forget()
 			wait(ctx, r.Interval)
 		}
 	}
@@ -95,6 +95,14 @@ func (r *proberRun) setDefaults() {
 	r.busy = map[target]bool{}
 }
 
+// forget drops what was counted: a node that leads again begins anew.
+func (r *proberRun) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failures = nil
+}
+
+// job is a member to probe.
 type job struct {
 	target
 	uri    core.URI

@@ -41,7 +41,7 @@ func newSession() *session {
 func (s *sessions) begin() write {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == nil || s.current.last-s.current.floor >= maxUnderWay {
+	if s.current == nil || s.current.last+1-s.current.floor >= maxUnderWay {
 		s.current = newSession()
 	}
 	c := s.current
