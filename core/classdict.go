@@ -73,7 +73,7 @@ func exceptionDict(e *RemoteError) Dict {
 
 func uriState(u URI) Tuple {
 	state := Tuple{u.Protocol, u.Object, nil, nil, nil}
-	if u.Protocol == "PYROMETA" {
+	if u.Protocol == protocolMeta {
 		tags := Set{}
 		for tag := range strings.SplitSeq(u.Object, ",") {
 			tags = append(tags, tag)
@@ -235,16 +235,21 @@ func uriFromState(state any) (URI, error) {
 
 // uriObject sets the object id from text or, for PYROMETA, from a collection of tags.
 func uriObject(u *URI, v any) error {
-	items, ok := sequence(v)
-	if !ok {
-		return classText(&u.Object, v, "object")
+	if items, ok := sequence(v); ok {
+		tags, ok := texts(items)
+		if !ok {
+			return errors.New("object is a collection of other than str")
+		}
+		v = strings.Join(tags, ",")
 	}
-	tags, ok := texts(items)
-	if !ok {
-		return errors.New("object is a collection of other than str")
+	if err := classText(&u.Object, v, "object"); err != nil {
+		return err
 	}
-	slices.Sort(tags)
-	u.Object = strings.Join(slices.Compact(tags), ",")
+	if u.Protocol == protocolMeta {
+		tags := strings.Split(u.Object, ",")
+		slices.Sort(tags)
+		u.Object = strings.Join(slices.Compact(tags), ",")
+	}
 	return nil
 }
 

@@ -209,6 +209,9 @@ func asRead(format string, v any) any {
 		if format == "serpent" && len(v) == 0 {
 			return Tuple{}
 		}
+		if format == "serpent" {
+			return v // bytes are literals in it
+		}
 		return Set(each(v))
 	case FrozenSet:
 		if format == "marshal" {

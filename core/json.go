@@ -409,7 +409,7 @@ func (r jsonReader) number() (any, error) {
 	if float {
 		return parseFloat(string(r.data[start:r.pos]))
 	}
-	return parseInt(string(r.data[start:r.pos]))
+	return parseInt(r.data[start:r.pos])
 }
 
 func (r jsonReader) digits() {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/big"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -99,17 +98,20 @@ func appendBigInt(dst []byte, v *big.Int) ([]byte, error) {
 }
 
 // parseInt returns the integer of an optional sign and decimal digits: an int64 or, beyond it, a *big.Int.
-func parseInt(s string) (any, error) {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return n, nil
+func parseInt(text []byte) (any, error) {
+	digits := text
+	if len(text) > 0 && (text[0] == '-' || text[0] == '+') {
+		digits = text[1:]
 	}
-	digits := strings.TrimPrefix(strings.TrimPrefix(s, "-"), "+")
 	if len(digits) > maxIntDigits {
 		return nil, errIntTooLong
 	}
-	n, ok := new(big.Int).SetString(s, 10)
+	if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		return n, nil
+	}
+	n, ok := new(big.Int).SetString(string(text), 10)
 	if !ok {
-		return nil, fmt.Errorf("%.40q is no integer", s)
+		return nil, fmt.Errorf("%s is no integer", excerpt(text))
 	}
 	return intValue(n), nil
 }

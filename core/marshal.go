@@ -541,7 +541,7 @@ func (r *marshalReader) floatText() (float64, error) {
 	}
 	f, err := strconv.ParseFloat(string(b), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("%.40q is no number", b)
+		return 0, fmt.Errorf("%s is no number", excerpt(b))
 	}
 	return f, nil
 }

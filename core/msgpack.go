@@ -464,7 +464,7 @@ func (r *msgpackReader) ext() (any, error) {
 	case ext == msgpackComplex && n == 16:
 		return complex(littleDouble(b), littleDouble(b[8:])), nil
 	case ext == msgpackLong:
-		return parseInt(string(b))
+		return parseInt(b)
 	case ext == msgpackTime && n == 8:
 		return epochTime(littleDouble(b))
 	case ext == msgpackDate && n == 8:

@@ -352,12 +352,15 @@ func takeDict(items []dictItem) Dict {
 // epochTime returns the time that is so many seconds after 1970, in the local zone and rounded to microseconds, as Python does.
 func epochTime(seconds float64) (time.Time, error) {
 	// Python's datetime has the years 1 to 9999.
-	if !(seconds >= -62135596800 && seconds < 253402300800) {
-		return time.Time{}, fmt.Errorf("time %v is not in the years 1 to 9999", seconds)
+	const first, end = -62135596800, 253402300800
+	if seconds >= first && seconds < end {
+		whole := int64(seconds)
+		micros := int64(math.RoundToEven((seconds - float64(whole)) * 1e6))
+		if t := time.UnixMicro(whole*1e6 + micros); t.Unix() < end {
+			return t, nil
+		}
 	}
-	whole := int64(seconds)
-	micros := int64(math.RoundToEven((seconds - float64(whole)) * 1e6))
-	return time.UnixMicro(whole*1e6 + micros), nil
+	return time.Time{}, fmt.Errorf("time %v is not in the years 1 to 9999", seconds)
 }
 
 // epochSeconds is the inverse of epochTime, with the rounding of Python's datetime.timestamp.

@@ -302,11 +302,11 @@ func (r serpentReader) name() (any, error) {
 	for isNameByte(r.at(n)) {
 		n++
 	}
-	name := string(r.data[r.pos : r.pos+n])
+	name := r.data[r.pos : r.pos+n]
 	if q := r.at(n); q == '\'' || q == '"' {
 		return r.strings()
 	}
-	switch name {
+	switch string(name[:min(n, 8)]) { // all are shorter
 	case "":
 		return nil, r.unexpected()
 	case "None":
@@ -314,12 +314,12 @@ func (r serpentReader) name() (any, error) {
 		return nil, nil
 	case "True", "False":
 		r.pos += n
-		return name == "True", nil
+		return n == len("True"), nil
 	case "set":
 		r.pos += n
 		return r.emptySet()
 	}
-	return nil, fmt.Errorf("%.40q is no literal", name)
+	return nil, fmt.Errorf("%s is no literal", excerpt(name))
 }
 
 func (r serpentReader) emptySet() (any, error) {
@@ -352,15 +352,18 @@ func (r serpentReader) number() (any, error) {
 		_ = r.accept('+') || r.accept('-')
 		ok = r.digits() && ok
 	}
-	text := strings.ReplaceAll(string(r.data[start:r.pos]), "_", "")
+	literal := r.data[start:r.pos]
 	imaginary := r.accept('j') || r.accept('J')
 	if !ok || isNameByte(r.at(0)) {
-		return nil, fmt.Errorf("%.40q is no number", r.data[start:min(r.pos+1, len(r.data))])
+		return nil, fmt.Errorf("%s is no number", excerpt(r.data[start:min(r.pos+1, len(r.data))]))
+	}
+	if bytes.IndexByte(literal, '_') >= 0 {
+		literal = bytes.ReplaceAll(literal, []byte("_"), nil)
 	}
 	if !float && !imaginary {
-		return serpentInt(text)
+		return serpentInt(literal)
 	}
-	f, err := parseFloat(text)
+	f, err := parseFloat(string(literal))
 	if err != nil || !imaginary {
 		return f, err
 	}
@@ -368,14 +371,11 @@ func (r serpentReader) number() (any, error) {
 }
 
 // serpentInt is an integer without a sign; zeros in front are only allowed for zero.
-func serpentInt(text string) (any, error) {
-	if text[0] == '0' && strings.Trim(text, "0") != "" {
-		return nil, fmt.Errorf("%.40q is no number: zeros in front", text)
+func serpentInt(digits []byte) (any, error) {
+	if digits[0] == '0' && len(bytes.Trim(digits, "0")) > 0 {
+		return nil, fmt.Errorf("%s is no number: zeros in front", excerpt(digits))
 	}
-	if len(text) > maxIntDigits {
-		return nil, errIntTooLong
-	}
-	return parseInt(text)
+	return parseInt(digits)
 }
 
 // digits skips digits and single underscores between them; false if there are none, or underscores elsewhere.
@@ -397,13 +397,13 @@ func (r serpentReader) based() (any, error) {
 	for isNameByte(r.at(0)) {
 		r.pos++
 	}
-	text := string(r.data[start:r.pos])
+	text := r.data[start:r.pos]
 	if len(text) > 2*maxIntBits {
 		return nil, errIntTooLong
 	}
-	n, ok := new(big.Int).SetString(text, 0) // its syntax is Python's
+	n, ok := new(big.Int).SetString(string(text), 0) // its syntax is Python's
 	if !ok {
-		return nil, fmt.Errorf("%.40q is no number", text)
+		return nil, fmt.Errorf("%s is no number", excerpt(text))
 	}
 	if n.BitLen() > maxIntBits {
 		return nil, errIntTooLong
@@ -453,7 +453,7 @@ func (r serpentReader) literal() (isBytes bool, err error) {
 	for r.at(0) != '\'' && r.at(0) != '"' {
 		r.pos++
 	}
-	switch prefix := strings.ToLower(string(r.data[start:r.pos])); prefix {
+	switch strings.ToLower(string(r.data[start:min(r.pos, start+3)])) { // all are shorter
 	case "", "u":
 	case "r":
 		raw = true
@@ -462,7 +462,7 @@ func (r serpentReader) literal() (isBytes bool, err error) {
 	case "rb", "br":
 		raw, isBytes = true, true
 	default:
-		return false, fmt.Errorf("%.40q is no prefix of a string", prefix)
+		return false, fmt.Errorf("%s is no prefix of a string", excerpt(r.data[start:r.pos]))
 	}
 	quote := r.data[r.pos : r.pos+1]
 	if r.at(1) == quote[0] && r.at(2) == quote[0] {

@@ -82,6 +82,9 @@ func checkText(data []byte) error {
 	return nil
 }
 
+// excerpt quotes the beginning of b for an error text.
+func excerpt(b []byte) string { return strconv.Quote(string(b[:min(len(b), 40)])) }
+
 // unexpected describes what is at the position of r.
 func (r *textReader) unexpected() error {
 	if r.pos >= len(r.data) {
