@@ -91,7 +91,7 @@ func (f *callFlags) run(g *globals, cmd *cobra.Command, args []string) error {
 		values = append(values, kwargs)
 	}
 	err = f.call(ctx, cmd.OutOrStdout(), g, target, member, values)
-	return f.explain(cmd.ErrOrStderr(), err)
+	return f.explain(cmd.ErrOrStderr(), target.Name, member, err)
 }
 
 // target finds the members that ref stands for.  One look at the name server is enough for one call, and it tells a name that does not
@@ -170,25 +170,35 @@ func callOneway(ctx context.Context, target failover.Group, opts core.ProxyOptio
 	return err
 }
 
-// explain makes an exception that the method raised a plain failure, whatever its class: exit codes of the name server's exceptions
-// are for its own.
-func (f *callFlags) explain(stderr io.Writer, err error) error {
-	if _, ok := errors.AsType[*core.TransportError](err); ok || err == nil {
-		return err
-	}
-	e, ok := errors.AsType[*core.RemoteError](err)
-	if !ok {
-		return err
-	}
-	if f.traceback {
-		for _, line := range e.Traceback {
+// explain says what is known of a call that failed.  An exception of the method is a plain failure, whatever its class: the exit codes
+// of the name server's exceptions are for its own.
+func (f *callFlags) explain(stderr io.Writer, target, member string, err error) error {
+	raised, ok := errors.AsType[*core.RemoteError](err)
+	if ok && f.traceback {
+		for _, line := range raised.Traceback {
 			fmt.Fprint(stderr, line)
 		}
 	}
-	if _, ok := errors.AsType[*failover.CallError](err); ok {
+	switch {
+	case err == nil:
+		return nil
+	case !isUnanswered(err) && ok:
+		return &failure{exitFailed, raised, ""}
+	case !isUnanswered(err):
 		return err
+	case failover.OutcomeOf(err) == failover.NotExecuted:
+		return &failure{exitUnreachable, fmt.Errorf("%s of %s did not run: %w", member, target, rootCause(err)), "check that its servers run"}
 	}
-	return &failure{exitFailed, e, ""}
+	return &failure{exitFailed, fmt.Errorf("%s of %s may have run: %w", member, target, rootCause(err)), "find out before calling again"}
+}
+
+// isUnanswered tells calls that no server answered from those that one did.
+func isUnanswered(err error) bool {
+	if _, ok := errors.AsType[*failover.CallError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*core.TransportError](err)
+	return ok
 }
 
 // values turns arguments of the command line into arguments of the call.

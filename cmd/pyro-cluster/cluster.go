@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,17 +51,34 @@ func newClusterLeader(g *globals) *cobra.Command {
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.withClient(cmd, func(ctx context.Context, c *naming.Client) error {
-				nodes, err := c.Nodes(ctx)
+				leader, err := findLeader(ctx, c)
 				if err != nil {
 					return err
 				}
-				i := slices.IndexFunc(nodes, func(n naming.NodeInfo) bool { return n.Role == naming.RoleLeader })
-				if i < 0 {
-					return &failure{exitUnreachable, errors.New("there is no leader now"), "try again, and check that a majority of the nodes runs"}
-				}
-				return g.print(cmd.OutOrStdout(), nodes[i], func(w io.Writer) { fmt.Fprintln(w, nodes[i].PyroAddress) })
+				return g.print(cmd.OutOrStdout(), leader, func(w io.Writer) { fmt.Fprintln(w, leader.PyroAddress) })
 			})
 		},
+	}
+}
+
+// findLeader asks until there is a leader that is known to clients: the nodes of a new cluster lead first and publish their addresses
+// then.
+func findLeader(ctx context.Context, c *naming.Client) (naming.NodeInfo, error) {
+	for {
+		nodes, err := c.Nodes(ctx)
+		if err != nil {
+			return naming.NodeInfo{}, err
+		}
+		for _, n := range nodes {
+			if n.Role == naming.RoleLeader && n.PyroAddress != "" {
+				return n, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return naming.NodeInfo{}, &failure{exitUnreachable, errors.New("there is no leader now"), "check that a majority of the nodes runs"}
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 

@@ -163,7 +163,9 @@ func (d *dev) serve(ctx context.Context, nodes []*node, began time.Time) error {
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var all sync.WaitGroup
+	ready := make(chan struct{}, len(nodes)) // room for all: nobody waits to say it
 	for _, n := range nodes {
+		n.cfg.onReady = func() { ready <- struct{}{} }
 		all.Go(func() {
 			if err := n.run(running); err != nil {
 				fail(err)
@@ -171,7 +173,7 @@ func (d *dev) serve(ctx context.Context, nodes []*node, began time.Time) error {
 		})
 	}
 	fmt.Fprintf(d.out, "three nodes: %s (data in %s)\n", strings.Join(d.addresses(), ", "), d.dataDir)
-	err := d.serveDemo(running, fail, began)
+	err := d.serveDemo(running, fail, ready, began)
 	fail(err) // what ended the demo ends the nodes
 	all.Wait()
 	if ctx.Err() != nil { // the request to stop, however far the start had come
@@ -181,7 +183,7 @@ func (d *dev) serve(ctx context.Context, nodes []*node, began time.Time) error {
 }
 
 // serveDemo serves the replicas of the demo group and tells when all of it works.
-func (d *dev) serveDemo(ctx context.Context, fail context.CancelCauseFunc, began time.Time) error {
+func (d *dev) serveDemo(ctx context.Context, fail context.CancelCauseFunc, ready <-chan struct{}, began time.Time) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	members := make(map[string]core.URI, devNodes)
@@ -201,7 +203,7 @@ func (d *dev) serveDemo(ctx context.Context, fail context.CancelCauseFunc, began
 		})
 		members[id] = uri
 	}
-	if err := d.start(ctx, members); err != nil {
+	if err := d.start(ctx, members, ready); err != nil {
 		return err
 	}
 	d.printReady(time.Since(began))
@@ -209,10 +211,17 @@ func (d *dev) serveDemo(ctx context.Context, fail context.CancelCauseFunc, began
 	return nil
 }
 
-// start makes the replicas members of the group and checks that calls work through each node.
-func (d *dev) start(ctx context.Context, members map[string]core.URI) error {
+// start waits for the nodes, makes the replicas members of the group, and checks that calls work through each node.
+func (d *dev) start(ctx context.Context, members map[string]core.URI, ready <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, d.g.timeout)
 	defer cancel()
+	for range devNodes {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return fmt.Errorf("the nodes did not get ready: %w", context.Cause(ctx))
+		}
+	}
 	c, err := d.g.clientOf(d.addresses())
 	if err != nil {
 		return err
@@ -220,7 +229,7 @@ func (d *dev) start(ctx context.Context, members map[string]core.URI) error {
 	defer c.Close()
 	for id, uri := range members {
 		if _, err := c.Join(ctx, demoGroup, uri, naming.JoinOptions{Member: id}); err != nil {
-			return fmt.Errorf("join %s: %w", demoGroup, err)
+			return fmt.Errorf("join %s: %w", demoGroup, namingError(err, d.addresses()))
 		}
 	}
 	fmt.Fprintf(d.out, "object group %s: %d replicas\n", demoGroup, len(members))

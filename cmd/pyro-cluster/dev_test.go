@@ -103,6 +103,7 @@ func TestCommands(t *testing.T) {
 	all := strings.Join(addresses, ",")
 	jokegen := "PYRONAME:jokegen@" + all
 	unused := join("localhost", freePorts(t, 0))
+	publishedNodes(t, all, 3)
 
 	steps := []struct {
 		name   string
@@ -243,12 +244,8 @@ func fetch(t *testing.T, url string) string {
 
 func testTransfer(t *testing.T, ns string) {
 	before := must(t, "cluster", "leader", "--ns", ns)
-	var nodes []naming.NodeInfo
-	if err := json.Unmarshal([]byte(must(t, "cluster", "members", "--ns", ns, "-o", "json")), &nodes); err != nil || len(nodes) != 3 {
-		t.Fatalf("members: got %v, %v, want 3", nodes, err)
-	}
 	var to naming.NodeInfo
-	for _, n := range nodes {
+	for _, n := range publishedNodes(t, ns, 3) {
 		if n.PyroAddress != before {
 			to = n
 		}

@@ -94,9 +94,6 @@ func classify(err error) (code int, hint string) {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.code, f.hint
 	}
-	if c, ok := errors.AsType[*failover.CallError](err); ok && c.Outcome == failover.Unknown {
-		return exitFailed, "the call may have run: check before calling again"
-	}
 	for _, c := range codes {
 		if errors.Is(err, c.err) {
 			return c.code, c.hint
@@ -128,13 +125,16 @@ func namingError(err error, nodes []string) error {
 // changes are the name server's methods that change something.
 var changes = map[string]bool{"register": true, "remove": true, "set_metadata": true, "join": true, "leave": true, "transfer": true}
 
-// rootCause is what the last node that was tried had to say.
-func rootCause(call *failover.CallError) error {
-	if e, ok := errors.AsType[*core.TransportError](call); ok {
+// rootCause is what the last server that was tried had to say.
+func rootCause(err error) error {
+	if e, ok := errors.AsType[*core.TransportError](err); ok {
 		return e.Err
 	}
-	if e, ok := errors.AsType[*core.RemoteError](call); ok {
+	if e, ok := errors.AsType[*core.RemoteError](err); ok {
 		return errors.New(e.Text())
 	}
-	return call.Err
+	if e, ok := errors.AsType[*failover.CallError](err); ok {
+		return e.Err
+	}
+	return err
 }

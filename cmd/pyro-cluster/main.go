@@ -17,9 +17,9 @@ import (
 
 func main() {
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly stop.  From then on signals have their usual effect, so that a second one ends a stop
-	// that takes too long.
-	context.AfterFunc(ctx, restore)
+	// The first signal asks for an orderly stop.  Soon after it signals have their usual effect again, so that one more ends a stop
+	// that takes too long; not at once, since some (timeout(1), for one) send theirs to the process and to its group.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, restore) })
 	os.Exit(report(os.Stderr, run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
 }
 

@@ -133,6 +133,7 @@ func TestProcesses(t *testing.T) {
 		}
 	}
 	for _, n := range nodes {
+		n.cmd.Process.Signal(syscall.SIGTERM) // twice, as timeout(1) does
 		if state := n.end(syscall.SIGTERM); state.ExitCode() != exitOK {
 			t.Errorf("%v: %v after SIGTERM, stderr %s", n.cmd.Args, state, n.stderr.String())
 		}

@@ -7,18 +7,21 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/naming"
 )
 
 // oneNode returns the arguments for a cluster of one on free ports.
@@ -275,8 +278,10 @@ func TestNodeTLS(t *testing.T) {
 	stranger := start(t, node(2, theirs)...)
 	stranger.line("URI = ")
 	ns := join(uri.Host, uri.Port)
-	if got := strings.Count(must(t, "cluster", "members", "--ns", ns), "localhost:"); got != 4 {
-		t.Errorf("members: got %d addresses, want the two of each of two nodes", got)
+	for _, n := range publishedNodes(t, ns, 2) {
+		if n.Role == "nonvoter" {
+			t.Errorf("node %+v is no voter", n)
+		}
 	}
 	r := stranger.stop()
 	if r.code != exitOK && r.code != exitRefused && r.code != exitFailed {
@@ -287,6 +292,24 @@ func TestNodeTLS(t *testing.T) {
 			t.Error("a node with a foreign certificate got ready")
 		}
 	}
+}
+
+// publishedNodes waits until that many nodes are members and known to clients.
+func publishedNodes(t *testing.T, ns string, want int) []naming.NodeInfo {
+	t.Helper()
+	var text string
+	for end := time.Now().Add(deadline); time.Now().Before(end); {
+		text = must(t, "cluster", "members", "-o", "json", "--ns", ns)
+		var nodes []naming.NodeInfo
+		if err := json.Unmarshal([]byte(text), &nodes); err != nil {
+			t.Fatal(err)
+		}
+		if len(nodes) == want && !slices.ContainsFunc(nodes, func(n naming.NodeInfo) bool { return n.PyroAddress == "" }) {
+			return nodes
+		}
+	}
+	t.Fatalf("members: got %s, want %d with addresses", text, want)
+	return nil
 }
 
 // authority signs certificates.
