@@ -248,12 +248,7 @@ const (
 )
 
 // refusalText is what Pyro5 sends: str(exception), without the class.
-func refusalText(err error) string {
-	if e, ok := errors.AsType[*RemoteError](err); ok && e != nil {
-		return e.Text()
-	}
-	return errorText(err)
-}
+func refusalText(err error) string { return methodError(err).Text() }
 
 // appendRefusal encodes the text for a client with that serializer.  Before the serializer is known it is marshal: a short ASCII
 // string that is remembered, in the one form that Pyro5 sends.
@@ -599,8 +594,9 @@ func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err e
 	h.flags |= flagException
 	if encodeErr := c.prepare(h, a, s, e); encodeErr != nil {
 		text := fmt.Sprintf("Error serializing exception: %v. Original exception: %s", encodeErr, e.Error())
-		e = &RemoteError{Class: PyroError, Args: []any{text}, Traceback: e.Traceback}
-		return c.prepare(h, nil, s, e) == nil && goesOn
+		generic := PyroError.New("%s", text)
+		generic.Traceback = append(slices.Clone(e.Traceback), generic.Error()+"\n")
+		return c.prepare(h, nil, s, generic) == nil && goesOn
 	}
 	return goesOn
 }

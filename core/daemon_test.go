@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -190,6 +188,3 @@ func TestCall(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-var _ = net.Dial
-var _ = strings.Contains

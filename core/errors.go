@@ -142,11 +142,16 @@ func protocolError(format string, args ...any) error {
 
 // methodError is the exception that an error of a method travels as: the one it wraps, or a RuntimeError with its text, or
 // Python's own TimeoutError for a deadline.  (Pyro's TimeoutError would say that the connection to this server is in trouble.)
-func methodError(err error) *RemoteError {
-	if e, ok := errors.AsType[*RemoteError](err); ok && e != nil {
-		sent := *e
+func methodError(err error) (e *RemoteError) {
+	defer func() {
+		if recover() != nil { // a nil pointer became an error
+			e = RuntimeError.New("%T without text", err)
+		}
+	}()
+	if raised, ok := errors.AsType[*RemoteError](err); ok {
+		sent := *raised
 		sent.NotExecuted = false
-		sent.Class = sendableClass(e.Class)
+		sent.Class = sendableClass(raised.Class)
 		return &sent
 	}
 	class := RuntimeError
@@ -155,17 +160,7 @@ func methodError(err error) *RemoteError {
 	} else if errors.Is(err, context.DeadlineExceeded) {
 		class = "builtins.TimeoutError"
 	}
-	return &RemoteError{Class: class, Args: []any{errorText(err)}}
-}
-
-// errorText is err's text, also of a nil pointer that became an error.
-func errorText(err error) (text string) {
-	defer func() {
-		if r := recover(); r != nil {
-			text = fmt.Sprintf("%T without text", err)
-		}
-	}()
-	return err.Error()
+	return &RemoteError{Class: class, Args: []any{err.Error()}}
 }
 
 // sendableClass replaces names that no Python client can make an exception of.

@@ -307,7 +307,7 @@ func (c *clientConn) store(out any, method string, v any) error {
 		return nil
 	}
 	if err := Convert(out, v); err != nil {
-		return fmt.Errorf("core: result of %s: %w", method, err)
+		return fmt.Errorf("%w (result of %s)", err, method)
 	}
 	return nil
 }
@@ -316,7 +316,7 @@ func (c *clientConn) store(out any, method string, v any) error {
 func (c *clientConn) stream(ctx context.Context, m message, method string, out any) error {
 	id, _ := m.annotation(annotationStream)
 	if len(id) == 0 {
-		return protocolError("result of call is an iterator, but the server is not configured to allow streaming")
+		return c.badReply(protocolError("result of call is an iterator, but the server is not configured to allow streaming"))
 	}
 	s := &Stream{c: c, id: string(id)}
 	switch out := out.(type) {

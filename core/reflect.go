@@ -193,11 +193,8 @@ func convertArg(t reflect.Type, arg any) (reflect.Value, error) {
 			}
 		}
 	}
-	out := reflect.New(t)
-	if err := Convert(out.Interface(), arg); err != nil {
-		return reflect.Value{}, err
-	}
-	return out.Elem(), nil
+	out := reflect.New(t).Elem()
+	return out, convert(out, arg, 0)
 }
 
 // addFields exposes the fields of a struct as attributes, which one lock guards against each other.
@@ -221,13 +218,13 @@ func fieldAttribute(name string, field reflect.Value, lock *sync.Mutex) Attribut
 			return field.Interface(), nil
 		},
 		Write: func(_ context.Context, value any) error {
-			converted := reflect.New(field.Type())
-			if err := Convert(converted.Interface(), value); err != nil {
+			converted, err := convertArg(field.Type(), value)
+			if err != nil {
 				return TypeError.New("attribute '%s': %v", name, err)
 			}
 			lock.Lock()
 			defer lock.Unlock()
-			field.Set(converted.Elem())
+			field.Set(converted)
 			return nil
 		},
 	}

@@ -1,0 +1,23 @@
+// Package core is Pyro's object layer in Go: objects are served by a [Daemon], called through a [Proxy], addressed by a
+// [URI], and everything between them is Pyro's wire protocol 502, so that Python programs that use Pyro5 are equally good
+// clients and servers.
+//
+// A server listens, registers ordinary Go values and serves:
+//
+//	d, err := core.Listen("localhost:0", core.DaemonOptions{})
+//	uri, err := d.Register("bank", &Bank{}, core.ObjectOptions{})
+//	err = d.Serve(ctx)
+//
+// A client calls them:
+//
+//	p := core.NewProxy(uri, core.ProxyOptions{})
+//	defer p.Close()
+//	var balance int
+//	err := p.Call(ctx, "deposit", &balance, "irmen", 100)
+//
+// From the bottom up: frame.go is the codec of messages (pure functions over bytes), the serializers (serpent.go,
+// marshal.go, json.go, msgpack.go) turn payloads into the values described in value.go, conn.go is one connection,
+// and proxy.go and daemon.go are the two ends.
+//
+// The package knows neither name server nor cluster: a PYRONAME URI is resolved by the [Resolver] that the caller passes.
+package core
