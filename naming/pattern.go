@@ -17,8 +17,7 @@ import (
 
 // Names are filtered by regular expressions as Python writes them, and matched by Go's engine, whose time is linear in the
 // name: no expression can stop the name server.  The price is the constructs that need more than that, look-around and
-// back-references above all, which are refused.  Of the rest these differ: \b and \B see letters of ASCII only, and
-// ignoring case follows Unicode's simple folding.
+// back-references above all, which are refused.  Of the rest only \b and \B differ, which see letters of ASCII only.
 
 const (
 	maxPatternBytes = 4096
@@ -179,10 +178,11 @@ func (t *translator) next() error {
 	case '$':
 		t.dollar()
 	case '|':
-		t.out.WriteByte('|')
-		t.atom, t.repeat = false, false
-	case '.', '^':
-		t.write(string(r))
+		t.assert("|") // that is not repeated either
+	case '^':
+		t.assert("^")
+	case '.':
+		t.write(".")
 	default:
 		t.literal(r)
 	}
@@ -195,15 +195,21 @@ func (t *translator) write(s string) {
 	t.atom, t.repeat = true, false
 }
 
+// assert adds something that matches a place, which Python does not repeat.
+func (t *translator) assert(s string) {
+	t.out.WriteString(s)
+	t.atom, t.repeat = false, false
+}
+
 func (t *translator) literal(r rune) { t.write(regexp.QuoteMeta(string(r))) }
 
 // dollar is Python's $, which also matches before a last newline.
 func (t *translator) dollar() {
 	if t.scope().multiline {
-		t.write(`(?m:$)`)
+		t.assert(`(?m:$)`)
 		return
 	}
-	t.write(`(?:\n?\z)`)
+	t.assert(`(?:\n?\z)`)
 }
 
 func (t *translator) repetition(op string) error {
@@ -397,11 +403,11 @@ func (t *translator) globalFlags(f flags, on string, set bool) error {
 func (t *translator) escape() error {
 	switch r := t.take(); r {
 	case 'A':
-		t.write(`\A`)
+		t.assert(`\A`)
 	case 'Z':
-		t.write(`\z`)
+		t.assert(`\z`)
 	case 'b', 'B':
-		t.write(`\` + string(r))
+		t.assert(`\` + string(r))
 	case 'd', 'D', 's', 'S', 'w', 'W':
 		t.write("[" + t.classEscape(r) + "]")
 	case '1', '2', '3', '4', '5', '6', '7', '8', '9':
