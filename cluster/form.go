@@ -19,7 +19,8 @@ type promise struct {
 	Coordinator string `json:"coordinator"` // id of the node that forms it; empty if this node joins an existing one
 	Members     []peer `json:"members,omitempty"`
 
-	// Bound: this node has let raft's messages of that cluster in, or, as coordinator, has all promises.  There is no way back.
+	// Bound: this node has let raft's messages of that cluster in, or, as coordinator, has all promises.  There is no way back.  A
+	// bound node that is a member has the configuration in its log before raft hears anything, so that it needs nobody for that.
 	Bound bool `json:"bound,omitempty"`
 	// Abandoned: the coordinator is gone; this node lets no message of raft in.  There is a way back only if the cluster lives for certain.
 	Abandoned bool `json:"abandoned,omitempty"`
@@ -56,12 +57,9 @@ func (n *Node) free(id *identity) bool {
 
 // bind lets raft's messages of a cluster in, or says why not.
 func (n *Node) bind(cluster string) error {
-	id := n.dir.identity()
-	if id.Cluster != "" && id.Cluster == cluster {
-		return nil
-	}
-	return n.dir.updateIf(func(id *identity) (bool, error) {
-		p := id.Promise
+	var p *promise
+	err := n.dir.updateIf(func(id *identity) (bool, error) {
+		p = id.Promise
 		if cluster == "" || id.Cluster != "" && id.Cluster != cluster || id.Cluster == "" && (p == nil || p.Cluster != cluster || p.Abandoned) {
 			return false, fmt.Errorf("not a member of cluster %q", cluster)
 		}
@@ -73,6 +71,10 @@ func (n *Node) bind(cluster string) error {
 		id.Promise = &bound
 		return true, nil
 	})
+	if err != nil || p == nil || len(p.Members) == 0 {
+		return err
+	}
+	return n.bootstrap(p)
 }
 
 // release gives a promise up, as long as this node is not bound.
@@ -135,12 +137,10 @@ func (f *former) step() error {
 	switch {
 	case p == nil:
 		return f.coordinate(ctx, others, id.Round)
-	case p.Coordinator == f.id && p.Bound:
-		return f.bootstrap(p)
+	case p.Bound, p.Coordinator == "":
+		return f.bootstrap(p) // if a crash came between; else raft's messages come, or a node that knows the cluster
 	case p.Coordinator == f.id:
 		return f.release(p.Cluster) // a crash interrupted it; nothing was formed
-	case p.Coordinator == "" || p.Bound:
-		return nil // raft's messages come, or a node that knows the cluster
 	default:
 		return f.watch(ctx, p)
 	}
@@ -259,10 +259,7 @@ func (f *former) coordinate(ctx context.Context, others []status, round uint64) 
 		}
 	}
 	// From here on the cluster may come to be.
-	if err := f.bind(p.Cluster); err != nil {
-		return err
-	}
-	return f.bootstrap(&p)
+	return f.bind(p.Cluster)
 }
 
 func byID(a, b peer) int { return cmp.Compare(a.ID, b.ID) }
@@ -292,19 +289,20 @@ func (n *Node) handlePromise(body []byte) error {
 	return n.promise(req.promise, req.round)
 }
 
-// bootstrap writes the configuration into the coordinator's log; from there the others get it.
-func (f *former) bootstrap(p *promise) error {
+// bootstrap writes the configuration into this node's log, if it is empty.  All members write the same.
+func (n *Node) bootstrap(p *promise) error {
+	if len(p.Members) == 0 || len(n.servers()) > 0 {
+		return nil
+	}
 	var c raft.Configuration
 	for _, m := range p.Members {
 		c.Servers = append(c.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Address)})
 	}
-	if len(f.servers()) > 0 {
-		return nil
-	}
-	if err := f.raft.BootstrapCluster(c).Error(); err != nil {
+	err := n.await(func() error { return n.raft.BootstrapCluster(c).Error() })
+	if err != nil && err != raft.ErrCantBootstrap {
 		return fmt.Errorf("cluster: bootstrap: %w", err)
 	}
-	f.opts.Logger.Info("cluster: formed", "cluster", p.Cluster, "nodes", len(p.Members))
+	n.opts.Logger.Info("cluster: formed", "cluster", p.Cluster, "nodes", len(p.Members))
 	return nil
 }
 

@@ -41,7 +41,7 @@ var (
 )
 
 // openLogStore opens the log of a data directory, after it was checked for damage.
-func openLogStore(d *directory) (*logStore, error) {
+func openLogStore(d *directory, opts *Options) (*logStore, error) {
 	path := d.file(logFile)
 	if d.identity().LogCreated {
 		if err := checkBolt(path); errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +65,7 @@ func openLogStore(d *directory) (*logStore, error) {
 			MsgpackUseNewTimeFormat: true,
 		})
 		if err == nil {
-			s.bolt = bolt
+			s.bolt = opts.disk(bolt)
 		}
 		return err
 	})

@@ -131,7 +131,9 @@ func (t *term) transfer(ctx context.Context, id string) error {
 	if s.Suffrage != raft.Voter {
 		return fmt.Errorf("cluster: node %s has no vote yet", id)
 	}
-	err := n.raft.LeadershipTransferToServer(s.ID, n.currentAddress(s.ID, s.Address)).Error()
+	err := n.await(func() error {
+		return n.raft.LeadershipTransferToServer(s.ID, n.currentAddress(s.ID, s.Address)).Error()
+	})
 	if err != nil {
 		return fmt.Errorf("%w: transfer to %s: %w", errNotRun, id, err)
 	}

@@ -76,7 +76,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	n.id = n.dir.identity().ID
 	n.sessions.node = n.id
 	n.opts.Logger = n.opts.Logger.With("node", n.id)
-	if n.store, err = openLogStore(n.dir); err != nil {
+	if n.store, err = openLogStore(n.dir, &n.opts); err != nil {
 		return err
 	}
 	snapshots, index, term, err := openSnapshots(n.dir, &n.opts)
@@ -300,6 +300,19 @@ func (n *Node) watchLeader() {
 		case <-n.ctx.Done():
 			return
 		}
+	}
+}
+
+// await calls f, which waits for raft, and no longer than the node runs: raft answers neither of the requests that need this when the disk
+// failed it just then.  Shutting raft down ends f.
+func (n *Node) await(f func() error) error {
+	c := make(chan error, 1)
+	go func() { c <- f() }()
+	select {
+	case err := <-c:
+		return err
+	case <-n.ctx.Done():
+		return ErrStopped
 	}
 }
 

@@ -53,9 +53,12 @@ type Options struct {
 	Prepare func(v *fsm.View, c fsm.Command) (fsm.Command, error)
 	Logger  *slog.Logger // nil discards
 
-	// For tests: timing replaces what Profile says, and raftConfig changes what is made of it.
+	// For tests: timing replaces what Profile says, raftConfig changes what is made of it, cut isolates the node, disk puts faults between
+	// the node and its log.
 	timing     *timing
 	raftConfig func(*raft.Config)
+	cut        func() bool
+	disk       func(raftStore) raftStore
 }
 
 // Errors of a node.  ErrNoLeader and ErrStopped: the command did not run.  ErrUnknownOutcome: it may have run.
@@ -104,6 +107,12 @@ func (o *Options) check() error {
 			return err
 		}
 		o.timing = &t
+	}
+	if o.cut == nil {
+		o.cut = func() bool { return false }
+	}
+	if o.disk == nil {
+		o.disk = func(s raftStore) raftStore { return s }
 	}
 	if o.DataDir == "" {
 		return errors.New("cluster: no data directory given")

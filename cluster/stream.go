@@ -95,7 +95,7 @@ func (s *stream) track(conn net.Conn) (net.Conn, bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.conns) >= maxConns {
+	if s.closed || len(s.conns) >= maxConns || s.opts.cut() {
 		conn.Close()
 		return nil, false
 	}
