@@ -407,7 +407,7 @@ func (r jsonReader) number() (any, error) {
 		r.digits()
 	}
 	if float {
-		return parseFloat(string(r.data[start:r.pos]))
+		return parseFloat(r.data[start:r.pos])
 	}
 	return parseInt(r.data[start:r.pos])
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"strconv"
+	"sync"
 	"time"
 )
 
@@ -350,8 +350,22 @@ type marshalObject struct {
 // marshalSizeLimit is what a message may grow to by references: one unit for a value and one for a byte of text or bytes.
 func marshalSizeLimit(length int) int { return 16<<20 + 16*length }
 
+var marshalReaders = sync.Pool{New: func() any { return new(marshalReader) }}
+
+func (r *marshalReader) free() {
+	if len(r.data) > maxPooledBytes {
+		return
+	}
+	clear(r.refs)
+	clear(r.items)
+	r.data, r.refs, r.items = nil, r.refs[:0], r.items[:0]
+	marshalReaders.Put(r)
+}
+
 func parseMarshal(data []byte) (any, error) {
-	r := marshalReader{data: data, room: min(len(data), maxValues), sizeLimit: marshalSizeLimit(len(data))}
+	r := marshalReaders.Get().(*marshalReader)
+	defer r.free()
+	*r = marshalReader{data: data, refs: r.refs, items: r.items, room: min(len(data), maxValues), sizeLimit: marshalSizeLimit(len(data))}
 	v, err := r.value(0)
 	if err == nil && r.pos != len(data) {
 		err = errTrailing
@@ -495,9 +509,19 @@ func (r *marshalReader) object(code byte, depth int) (any, error) {
 	case marshalFloatText:
 		return r.floatText()
 	case marshalComplex:
-		return marshalComplexOf(r.float, r.float)
+		re, err := r.float()
+		if err != nil {
+			return nil, err
+		}
+		im, err := r.float()
+		return complex(re, im), err
 	case marshalComplexText:
-		return marshalComplexOf(r.floatText, r.floatText)
+		re, err := r.floatText()
+		if err != nil {
+			return nil, err
+		}
+		im, err := r.floatText()
+		return complex(re, im), err
 	case marshalBytes:
 		b, err := r.sized()
 		if err != nil {
@@ -539,23 +563,7 @@ func (r *marshalReader) floatText() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	f, err := strconv.ParseFloat(string(b), 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("%s is no number", excerpt(b))
-	}
-	return f, nil
-}
-
-func marshalComplexOf(re, im func() (float64, error)) (any, error) {
-	a, err := re()
-	if err != nil {
-		return nil, err
-	}
-	b, err := im()
-	if err != nil {
-		return nil, err
-	}
-	return complex(a, b), nil
+	return parseFloat(b)
 }
 
 func (r *marshalReader) bigInt() (any, error) {
@@ -620,14 +628,16 @@ func (r *marshalReader) container(code byte, depth int) (any, error) {
 	r.deepest = max(r.deepest, depth)
 	switch code {
 	case marshalTuple:
-		items, err := r.members(r.long, depth)
+		n, err := r.long()
+		items, err := r.members(n, err, depth)
 		return Tuple(items), err
 	case marshalSmallTuple:
-		items, err := r.members(func() (uint32, error) { n, err := r.byte(); return uint32(n), err }, depth)
+		n, err := r.byte()
+		items, err := r.members(uint32(n), err, depth)
 		return Tuple(items), err
 	case marshalList:
-		items, err := r.members(r.long, depth)
-		return items, err
+		n, err := r.long()
+		return r.members(n, err, depth)
 	case marshalSet:
 		items, err := r.hashables(depth)
 		return Set(items), err
@@ -640,8 +650,8 @@ func (r *marshalReader) container(code byte, depth int) (any, error) {
 	return nil, fmt.Errorf("unknown type %q", code)
 }
 
-func (r *marshalReader) members(length func() (uint32, error), depth int) ([]any, error) {
-	n, err := length()
+// members reads n values, unless reading n itself failed.
+func (r *marshalReader) members(n uint32, err error, depth int) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -672,7 +682,8 @@ func (r *marshalReader) reserve(n int) error {
 }
 
 func (r *marshalReader) hashables(depth int) ([]any, error) {
-	items, err := r.members(r.long, depth)
+	n, err := r.long()
+	items, err := r.members(n, err, depth)
 	if err != nil {
 		return nil, err
 	}

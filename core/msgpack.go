@@ -150,7 +150,7 @@ func (w *msgpackWriter) value(v any, depth int) error {
 		}
 		return w.enc.EncodeBytes(v)
 	case time.Time:
-		return w.double(msgpackTime, epochSeconds(v))
+		return w.time(v)
 	case Date:
 		return w.date(v)
 	case Ellipsis:
@@ -213,9 +213,13 @@ func (w *msgpackWriter) complex(v complex128) error {
 	return nil
 }
 
-func (w *msgpackWriter) double(ext int8, f float64) error {
-	w.enc.EncodeExtHeader(ext, 8)
-	w.buf = binary.LittleEndian.AppendUint64(w.buf, doubleBits(f))
+func (w *msgpackWriter) time(t time.Time) error {
+	seconds, err := epochSeconds(t)
+	if err != nil {
+		return err
+	}
+	w.enc.EncodeExtHeader(msgpackTime, 8)
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, math.Float64bits(seconds))
 	return nil
 }
 

@@ -226,25 +226,39 @@ func fieldName(s string) string {
 
 // reduceKey reduces the key of a dict or the member of a set, and checks that Python can have it there.
 func reduceKey(k any) (any, error) {
-	switch k.(type) {
-	case string, int64, bool, []byte, float64, Tuple, FrozenSet:
-	default:
-		var err error
-		if k, err = reduce(k); err != nil {
-			return nil, err
-		}
+	k, err := reduceScalar(k)
+	if err != nil {
+		return nil, err
 	}
 	return k, checkHashable(k)
 }
 
+// reduceScalar is reduce for what is likely to need none.
+func reduceScalar(v any) (any, error) {
+	switch v.(type) {
+	case string, int64, bool, []byte, float64, Tuple, FrozenSet, nil:
+		return v, nil
+	}
+	return reduce(v)
+}
+
 // checkHashable says why v, which was reduced or read, cannot be the key of a dict or a member of a set.
-func checkHashable(v any) error {
+func checkHashable(v any) error { return checkHashableAt(v, 0) }
+
+func checkHashableAt(v any, depth int) error {
 	switch v := v.(type) {
 	case []any, map[string]any, Dict, Set, ClassDict, *RemoteError, URI, ProxyState:
 		return fmt.Errorf("unhashable type: %s is the key of a dict or in a set", pythonType(v))
 	case Tuple:
+		if depth == maxDepth {
+			return errTooDeep
+		}
 		for _, x := range v {
-			if err := checkHashable(x); err != nil {
+			x, err := reduceScalar(x)
+			if err == nil {
+				err = checkHashableAt(x, depth+1)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -349,14 +363,15 @@ func takeDict(items []dictItem) Dict {
 	return d
 }
 
+// Python's datetime has the years 1 to 9999: these are their bounds in seconds since 1970.
+const firstSecond, endSecond = -62135596800, 253402300800
+
 // epochTime returns the time that is so many seconds after 1970, in the local zone and rounded to microseconds, as Python does.
 func epochTime(seconds float64) (time.Time, error) {
-	// Python's datetime has the years 1 to 9999.
-	const first, end = -62135596800, 253402300800
-	if seconds >= first && seconds < end {
+	if seconds >= firstSecond && seconds < endSecond {
 		whole := int64(seconds)
 		micros := int64(math.RoundToEven((seconds - float64(whole)) * 1e6))
-		if t := time.UnixMicro(whole*1e6 + micros); t.Unix() < end {
+		if t := time.UnixMicro(whole*1e6 + micros); t.Unix() < endSecond {
 			return t, nil
 		}
 	}
@@ -364,8 +379,11 @@ func epochTime(seconds float64) (time.Time, error) {
 }
 
 // epochSeconds is the inverse of epochTime, with the rounding of Python's datetime.timestamp.
-func epochSeconds(t time.Time) float64 {
-	return float64(t.Unix()) + float64(t.Nanosecond()/1000)/1e6
+func epochSeconds(t time.Time) (float64, error) {
+	if s := t.Unix(); s < firstSecond || s >= endSecond {
+		return 0, fmt.Errorf("time %v is not in the years 1 to 9999", t)
+	}
+	return float64(t.Unix()) + float64(t.Nanosecond()/1000)/1e6, nil
 }
 
 // dateOrdinal counts days as Python's date.toordinal: 1 is 1 January of the year 1.

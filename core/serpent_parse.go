@@ -363,7 +363,7 @@ func (r serpentReader) number() (any, error) {
 	if !float && !imaginary {
 		return serpentInt(literal)
 	}
-	f, err := parseFloat(string(literal))
+	f, err := parseFloat(literal)
 	if err != nil || !imaginary {
 		return f, err
 	}

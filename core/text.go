@@ -116,10 +116,10 @@ func (r *textReader) hex(n int) (rune, error) {
 }
 
 // parseFloat is Python's float of a literal: what is too large is an infinity.
-func parseFloat(s string) (float64, error) {
-	f, err := strconv.ParseFloat(s, 64)
+func parseFloat(text []byte) (float64, error) {
+	f, err := strconv.ParseFloat(string(text), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("%.40q is no number", s)
+		return 0, fmt.Errorf("%s is no number", excerpt(text))
 	}
 	return f, nil
 }
