@@ -405,8 +405,12 @@ func (d *Daemon) servant() *Servant {
 		}},
 		{Name: "ping", Contract: ContractReadOnly, Func: func(context.Context, []any) (any, error) { return nil, nil }},
 		{Name: "info", Contract: ContractReadOnly, Func: func(context.Context, []any) (any, error) {
+			advertised := "None"
+			if d.opts.Advertise != "" {
+				advertised = d.base.location()
+			}
 			return fmt.Sprintf("%s bound on %s, NAT %s, %d objects registered. Servertype: goroutine per connection",
-				daemonID, d.Addr(), d.base.location(), len(d.registered())), nil
+				daemonID, d.Addr(), advertised, len(d.registered())), nil
 		}},
 		{Name: "get_metadata", Params: id, Contract: ContractReadOnly, Func: func(_ context.Context, args []any) (any, error) {
 			objectID, _ := args[0].(string)

@@ -90,15 +90,29 @@ func (e *RemoteError) Error() string {
 	return class
 }
 
-// Text returns the arguments as Python's str(exception) does: the text itself if it is the only one.
+// Text returns the arguments as Python's str(exception) does: the text itself if it is the only one, else a tuple.
 func (e *RemoteError) Text() string {
 	switch len(e.Args) {
 	case 0:
 		return ""
 	case 1:
+		if e.Args[0] == nil {
+			return "None"
+		}
 		return fmt.Sprint(e.Args[0])
 	}
-	return fmt.Sprint(e.Args...)
+	args := make([]string, len(e.Args))
+	for i, arg := range e.Args {
+		switch arg := arg.(type) {
+		case nil:
+			args[i] = "None"
+		case string:
+			args[i] = "'" + arg + "'"
+		default:
+			args[i] = fmt.Sprint(arg)
+		}
+	}
+	return "(" + strings.Join(args, ", ") + ")"
 }
 
 // Is reports whether target is e's class or a class above it.

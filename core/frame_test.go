@@ -332,3 +332,24 @@ func compress(t testing.TB, payload []byte) []byte {
 	}
 	return b.Bytes()
 }
+
+// TestFrameAllocs reads and writes messages with buffers that are there already.
+func TestFrameAllocs(t *testing.T) {
+	frame := fromHex(t, golden[0].frame)
+	source := bytes.NewReader(frame)
+	w := newWire(readOnlyConn{Reader: source}, 1000)
+	payload := []byte(golden[0].payload)
+	n := testing.AllocsPerRun(100, func() {
+		source.Reset(frame)
+		m, err := w.readMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.out, err = appendMessage(w.out[:0], m.header, nil, payload); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 || !bytes.Equal(w.out, frame) {
+		t.Errorf("%v allocations per message, want 0", n)
+	}
+}

@@ -62,10 +62,10 @@ func addMethods(s *Servant, v reflect.Value, opts ObjectOptions) error {
 		s.Methods = append(s.Methods, m)
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		return fmt.Errorf("Names: there is no Go method %q", name)
+		return fmt.Errorf("option Names: there is no Go method %q", name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		return fmt.Errorf("Params: there is no method %q", name)
+		return fmt.Errorf("option Params: there is no method %q", name)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func reflectMethod(fn reflect.Value, name string, params []string) (Method, erro
 		count--
 	}
 	if params != nil && len(params) != count {
-		return Method{}, fmt.Errorf("Params gives %d names for %d parameters", len(params), count)
+		return Method{}, fmt.Errorf("option Params gives %d names for %d parameters", len(params), count)
 	}
 	m.Params = make([]Param, count)
 	for i := range params {

@@ -173,14 +173,14 @@ func (o *object) apply(opts ObjectOptions) error {
 	for _, name := range opts.Oneway {
 		m := o.methods[name]
 		if m == nil {
-			return fmt.Errorf("Oneway names the unknown method %q", name)
+			return fmt.Errorf("option Oneway names the unknown method %q", name)
 		}
 		m.Oneway = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(opts.Contracts)) {
 		m := o.methods[name]
 		if m == nil {
-			return fmt.Errorf("Contracts names the unknown method %q", name)
+			return fmt.Errorf("option Contracts names the unknown method %q", name)
 		}
 		m.Contract = opts.Contracts[name]
 	}

@@ -187,7 +187,7 @@ type (
 	iterating      struct{}
 	streaming      struct{}
 	channels       struct{}
-	empty          struct{ hidden int }
+	empty          struct{ _ int }
 	fieldAndMethod struct{ Size int }
 )
 
@@ -292,6 +292,11 @@ func TestErrorClasses(t *testing.T) {
 	}
 	if got := e.Error(); got != "NamingError: unknown name: x" {
 		t.Errorf("got %s", got)
+	}
+	for want, args := range map[string][]any{"": nil, "x": {"x"}, "None": {nil}, "('x', 1, None)": {"x", 1, nil}} {
+		if got := (&RemoteError{Args: args}).Text(); got != want {
+			t.Errorf("text of %v: got %s, want %s", args, got, want)
+		}
 	}
 	if got := (&RemoteError{Class: StopIteration}).Error(); got != "StopIteration" {
 		t.Errorf("got %s", got)
