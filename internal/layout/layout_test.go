@@ -1,0 +1,76 @@
+// Package layout holds the test that keeps the packages in their order.
+package layout
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pyro-cluster/pyro-cluster/"
+
+// allowed lists which packages of the project each package may import, tests aside.  Every arrow points down: the object layer
+// knows no name server, the name server no raft, and nothing imports the command line.
+var allowed = map[string][]string{
+	"core":                    {},
+	"fsm":                     {},
+	"failover":                {"core"},
+	"naming":                  {"core", "failover", "fsm"},
+	"cluster":                 {"fsm"},
+	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster"},
+	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},
+	"examples/greeter/server": {"core", "naming"},
+	"examples/greeter/client": {"failover", "naming"},
+}
+
+// foreign lists packages of others that must stay out, whoever pulls them in.
+var foreign = map[string][]string{
+	"core":     {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
+	"failover": {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
+	"naming":   {"github.com/hashicorp/", "go.etcd.io/"},
+	"fsm":      {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
+}
+
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, line := range list(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		name, imports, _ := strings.Cut(line, " ")
+		name = strings.TrimPrefix(name, module)
+		if strings.HasPrefix(name, "internal/") {
+			continue // tests of the whole
+		}
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("package %s is not in the list of who may import whom", name)
+		}
+		for _, imported := range strings.Fields(imports) {
+			ours, is := strings.CutPrefix(imported, module)
+			if is && !slices.Contains(may, ours) {
+				t.Errorf("%s imports %s; it may import %v", name, ours, may)
+			}
+		}
+	}
+}
+
+func TestForeignPackages(t *testing.T) {
+	t.Parallel()
+	for name, out := range foreign {
+		for _, dependency := range list(t, "-deps", "./"+name) {
+			if slices.ContainsFunc(out, func(prefix string) bool { return strings.HasPrefix(dependency, prefix) }) {
+				t.Errorf("%s depends on %s", name, dependency)
+			}
+		}
+	}
+}
