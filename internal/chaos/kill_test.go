@@ -1,0 +1,303 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/failover"
+	"github.com/pyro-cluster/pyro-cluster/internal/spawn"
+	"github.com/pyro-cluster/pyro-cluster/naming"
+)
+
+const rounds = 20
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// build builds a program of the module.
+func build(t *testing.T, pkg string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+	}
+	return path
+}
+
+// startCluster starts three nodes, which end with the test.
+func startCluster(t *testing.T) *spawn.Cluster {
+	t.Helper()
+	c := &spawn.Cluster{Program: build(t, "../../cmd/pyro-cluster"), Dir: t.TempDir()}
+	t.Cleanup(func() {
+		for i := range c.Size() {
+			if t.Failed() {
+				t.Logf("node%d:\n%s", i+1, c.Tail(i))
+			}
+		}
+		if err := c.Stop(syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.Start(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func connect(t *testing.T, addresses []string) *naming.Client {
+	t.Helper()
+	ns, err := naming.NewClient(addresses, naming.ClientOptions{Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+// leaderIndex asks until a node leads that is not the one of that index.
+func leaderIndex(t *testing.T, c *spawn.Cluster, ns *naming.Client, not int) int {
+	t.Helper()
+	for {
+		nodes, err := ns.Nodes(t.Context())
+		if err != nil {
+			t.Fatalf("ask for the leader: %v", err)
+		}
+		for _, n := range nodes {
+			if i := c.Index(n.PyroAddress); n.Role == "leader" && i != not {
+				return i
+			}
+		}
+	}
+}
+
+// gaps measures how long a client had to wait for a good answer, per round.
+type gaps struct {
+	mu      sync.Mutex // guards the following
+	last    time.Time
+	longest time.Duration
+	rounds  []time.Duration
+	inRound int // good answers in this round
+}
+
+// good notes a good answer.
+func (g *gaps) good() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if !g.last.IsZero() {
+		g.longest = max(g.longest, now.Sub(g.last))
+	}
+	g.last = now
+	g.inRound++
+}
+
+// count is the number of good answers in this round.
+func (g *gaps) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inRound
+}
+
+// next ends a round.
+func (g *gaps) next() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.rounds, g.longest, g.inRound = append(g.rounds, g.longest), 0, 0
+}
+
+func (g *gaps) String() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sorted := slices.SortedFunc(slices.Values(g.rounds), cmp.Compare)
+	return fmt.Sprintf("longest gap per round: median %v, worst %v of %d",
+		sorted[len(sorted)/2].Round(10*time.Microsecond), sorted[len(sorted)-1].Round(10*time.Microsecond), len(sorted))
+}
+
+// ledger holds the registrations that were acknowledged.
+type ledger struct {
+	gaps
+	mu    sync.Mutex // guards names
+	names map[string]core.URI
+}
+
+// run registers one new name after the other until ctx ends.
+func (l *ledger) run(ctx context.Context, t *testing.T, client int, addresses []string) {
+	ns := connect(t, addresses)
+	defer ns.Close()
+	for i := 0; ctx.Err() == nil; i++ {
+		name := fmt.Sprintf("ledger.%d.%06d", client, i)
+		uri := core.URI{Protocol: "PYRO", Object: name, Host: "localhost", Port: 1}
+		err := ns.Register(context.WithoutCancel(ctx), name, uri, naming.RegisterOptions{Safe: true})
+		if errors.Is(err, core.NamingError) {
+			t.Errorf("register of the new name %s: %v: it ran twice", name, err)
+		}
+		if err == nil {
+			l.good()
+			l.mu.Lock()
+			l.names[name] = uri
+			l.mu.Unlock()
+		}
+	}
+}
+
+// audit compares the ledger with what each node answers by itself.
+func (l *ledger) audit(t *testing.T, c *spawn.Cluster) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.Logf("ledger: %d registrations acknowledged", len(l.names))
+	if len(l.names) < 100 {
+		t.Errorf("only %d registrations were acknowledged: that judges nothing", len(l.names))
+	}
+	for _, address := range c.Addresses() {
+		ns := connect(t, []string{address})
+		entries, err := ns.List(t.Context(), naming.Query{Prefix: "ledger."})
+		if err != nil {
+			t.Fatalf("list at %s: %v", address, err)
+		}
+		there := map[string]core.URI{}
+		for name, e := range entries {
+			there[name] = e.URI
+		}
+		missing := 0
+		for name, uri := range l.names {
+			if there[name] != uri {
+				missing++
+			}
+		}
+		if missing > 0 {
+			t.Errorf("%s misses %d of %d acknowledged registrations", address, missing, len(l.names))
+		}
+		ns.Close()
+	}
+}
+
+// TestLeaderKilled kills the leader again and again while clients register, look up and remove; then all three nodes at once.
+func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	ns := connect(t, c.Addresses())
+	defer ns.Close()
+
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	h := &history{start: time.Now()}
+	l := &ledger{names: map[string]core.URI{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
+	for i := range 4 {
+		clients.Go(func() { h.run(ctx, t, i+1, c.Addresses(), rand.New(rand.NewPCG(seed, uint64(i)))) })
+	}
+	clients.Go(func() { l.run(ctx, t, 1, c.Addresses()) })
+
+	leader := leaderIndex(t, c, ns, -1)
+	for range rounds {
+		if err := c.Kill(leader); err != nil {
+			t.Fatal(err)
+		}
+		next := leaderIndex(t, c, ns, leader)
+		if err := c.Launch(leader); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AwaitReady(t.Context(), leader); err != nil {
+			t.Fatal(err)
+		}
+		leader = next
+		l.next()
+	}
+	t.Log("writes, kill -9 of the leader: ", &l.gaps)
+
+	if err := c.Stop(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.Size() {
+		if err := c.Launch(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range c.Size() {
+		if err := c.AwaitReady(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One more acknowledged write, so that all clients went on after the last fault.
+	if err := ns.Register(t.Context(), "last", core.URI{Protocol: "PYRO", Object: "last", Host: "localhost", Port: 1}, naming.RegisterOptions{}); err != nil {
+		t.Fatalf("register after all nodes came back: %v", err)
+	}
+	cancel()
+	clients.Wait()
+	l.audit(t, c)
+	h.judge(t)
+}
+
+// TestReplicaKilled kills replicas of an object while a client calls.
+func TestReplicaKilled(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	demo := build(t, "../../examples/demo")
+	ns := connect(t, c.Addresses())
+	defer ns.Close()
+	replicas := make([]*spawn.Process, 3)
+	start := func(i int) {
+		t.Helper()
+		name := fmt.Sprintf("replica%d", i)
+		p, err := spawn.Start(name, exec.Command(demo, "replica", name, strings.Join(c.Addresses(), ",")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replicas[i] = p
+		if _, err := p.Line(t.Context(), "serving"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { spawn.EndAll(syscall.SIGKILL, replicas...) })
+	for i := range replicas {
+		start(i)
+	}
+
+	p := failover.New("jokegen", ns, failover.Options{})
+	defer p.Close()
+	g := &gaps{}
+	calls := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(calls)
+		for n := 0; ctx.Err() == nil; n++ {
+			var joke string
+			if err := p.Call(context.WithoutCancel(ctx), "joke", &joke, "Irmen"); err != nil {
+				t.Errorf("call %d failed: %v", n, err)
+				return
+			}
+			g.good()
+		}
+	}()
+	defer func() { cancel(); <-calls }()
+	for i := range rounds {
+		victim := i % len(replicas)
+		if err := replicas[victim].End(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		start(victim)
+		enough := g.count() + 1000 // calls that the replica has a part in, so that the next one to die is in use
+		for g.count() < enough && !t.Failed() {
+			runtime.Gosched()
+		}
+		g.next()
+	}
+	t.Log("read-only calls, kill -9 of a replica: ", g)
+}
