@@ -196,12 +196,20 @@ func members(v any) ([]any, error) {
 		return nil, typeError("'%s' object is not iterable", pythonType(v))
 	}
 	for _, item := range items {
-		switch item.(type) {
-		case []any, core.Set, map[string]any, core.Dict:
-			return nil, typeError("unhashable type: '%s'", pythonType(item))
+		if err := hashable(item); err != nil {
+			return nil, err
 		}
 	}
 	return items, nil
+}
+
+// hashable is the error of Python's hash(v), which its dicts ask for.
+func hashable(v any) error {
+	switch v.(type) {
+	case []any, core.Set, map[string]any, core.Dict:
+		return typeError("unhashable type: '%s'", pythonType(v))
+	}
+	return nil
 }
 
 // optionalText is a str or None.

@@ -110,13 +110,16 @@ func translate(expr string) (string, error) {
 		}
 	}
 	if len(t.scopes) > 1 {
-		return "", errors.New("missing ), unterminated subpattern")
+		return "", fmt.Errorf("missing ), unterminated subpattern at position %d", t.scope().start)
 	}
 	return t.out.String(), nil
 }
 
 // flags are those of Python's that change the translation; the others are handed on.
-type flags struct{ ascii, multiline bool }
+type flags struct {
+	ascii, multiline bool
+	start            int // of the group that they hold in
+}
 
 type translator struct {
 	in     []rune
@@ -301,6 +304,7 @@ func (t *translator) open() error {
 
 func (t *translator) push(opening string, f flags) {
 	t.out.WriteString(opening)
+	f.start = t.start
 	t.scopes = append(t.scopes, f)
 }
 

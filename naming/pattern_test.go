@@ -98,7 +98,8 @@ func TestPattern(t *testing.T) {
 func TestBadPattern(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ expr, want string }{
-		{`(`, "unterminated subpattern"},
+		{`(`, "unterminated subpattern at position 0"},
+		{`a(b(c)(?:d`, "unterminated subpattern at position 6"},
 		{`)`, "unbalanced parenthesis at position 0"},
 		{`a[b`, "unterminated character set at position 1"},
 		{`[]`, "unterminated character set"},

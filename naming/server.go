@@ -273,6 +273,9 @@ func totalWeight(members []fsm.Member, counts func(fsm.Member) bool) int {
 func weight(m fsm.Member) int { return min(max(m.Weight, 1), maxWeight) }
 
 func (s *Server) lookup(ctx context.Context, args []any) (any, error) {
+	if err := hashable(args[0]); err != nil {
+		return nil, err
+	}
 	name, ok := args[0].(string)
 	if !ok {
 		return nil, typeError("can only concatenate str (not \"%s\") to str", pythonType(args[0]))
@@ -380,6 +383,9 @@ func prefixArg(v any) (string, error) {
 }
 
 func regexArg(v any) (pattern, error) {
+	if err := hashable(v); err != nil {
+		return pattern{}, err
+	}
 	expr, ok := v.(string)
 	if !ok {
 		return pattern{}, typeError("first argument must be string or compiled pattern")
@@ -514,8 +520,8 @@ func (s *Server) remove(ctx context.Context, args []any) (any, error) {
 	switch {
 	case truthy(name) && name != any(ObjectID):
 		text, ok := name.(string)
-		if !ok {
-			return 0, nil // no such key in Pyro's dict
+		if !ok { // no such key in Pyro's dict
+			return 0, hashable(name)
 		}
 		c = fsm.Command{Kind: fsm.KindRemove, Names: []string{text}}
 	case truthy(prefix):
