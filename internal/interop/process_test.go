@@ -159,7 +159,8 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 		if t.Failed() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			t.Logf("output of %q:\n%s", p.args, &p.output)
+			output := p.output.Bytes()
+			t.Logf("end of the output of %q:\n%s", p.args, output[max(0, len(output)-4000):])
 		}
 	})
 	return p
