@@ -3,7 +3,7 @@ package core
 import "time"
 
 // Values that cross the wire.  Every serializer reads into, and writes from, these Go types; what a format cannot express
-// is listed in the table of docs/values.md (spec of the Python packages: Pyro5 "Serialization").
+// is listed in the table of docs/values.md (Pyro5 docs, "Serialization").
 //
 //	Python            Go when read                Go when written
 //	None              nil                         nil, nil pointers, nil maps and slices of bytes
@@ -12,13 +12,14 @@ import "time"
 //	float             float64                     float kinds
 //	complex           complex128                  complex kinds
 //	str               string                      string kinds
-//	bytes, bytearray  []byte                      []byte
-//	list              []any                       slices and arrays
+//	bytes, bytearray  []byte                      slices and arrays of bytes
+//	list              []any                       other slices and arrays
 //	tuple             Tuple                       Tuple
 //	set               Set                         Set
 //	frozenset         FrozenSet                   FrozenSet
-//	dict              map[string]any if all keys  maps with string keys in the order of the keys, structs (exported
+//	dict              map[string]any if all keys  maps in the order of their keys, structs (exported
 //	                  are str, else Dict          fields under snake_case names or their `pyro` tag), Dict in its order
+//	...               Ellipsis                    Ellipsis
 //	date              Date (msgpack only)         Date
 //	datetime          time.Time (msgpack only)    time.Time
 //	Pyro5 URI         URI                         URI
@@ -28,6 +29,9 @@ import "time"
 //
 // Sets and tuples become lists in json and msgpack; serpent turns bytes into a dict of base64 text, which [Convert]
 // undoes when a []byte is asked for.
+//
+// An error is written as the *[RemoteError] that it is or wraps, else with its text as the [ExceptionClass] that it wraps, as a
+// TimeoutError if it is context.DeadlineExceeded, and as a builtins.RuntimeError otherwise.
 
 // Tuple is a Python tuple.
 type Tuple []any
@@ -35,7 +39,7 @@ type Tuple []any
 // Set is a Python set.  Its members are in the order of the message, duplicates included.
 type Set []any
 
-// FrozenSet is a Python frozenset.
+// FrozenSet is a Python frozenset, in the same way.
 type FrozenSet []any
 
 // Pair is one item of a [Dict].
