@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 	"syscall"
@@ -30,6 +31,18 @@ func bindError(err error, flag string) error {
 		return &failure{exitFailed, err, "check --host"}
 	}
 	return err
+}
+
+// dataError makes an error of the disk say what to do about it.  Other errors stay as they are.
+func dataError(err error) error {
+	code, hint := classify(err)
+	if _, ok := errors.AsType[*fs.PathError](err); !ok || code != exitFailed || hint != "" {
+		return err
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return &failure{exitFailed, err, "make room for --data-dir"}
+	}
+	return &failure{exitFailed, err, "check --data-dir"}
 }
 
 // isLoopback tells hosts that only programs of this machine reach (the rule of Pyro5's name server for its broadcast responder).

@@ -57,7 +57,7 @@ func report(stderr io.Writer, err error) int {
 
 // oneLine keeps what others wrote into an error (a remote text, a path) from making more than one line of it.
 func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
 const (

@@ -122,7 +122,7 @@ func (n *node) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil // told to stop before it had started
 		}
-		return bindError(err, "--raft-port")
+		return dataError(bindError(err, "--raft-port"))
 	}
 	defer raft.Close()
 	n.raft.Store(raft)
@@ -140,7 +140,7 @@ func (n *node) run(ctx context.Context) error {
 		n.cfg.log.Info("stopping", "reason", context.Cause(ctx))
 	case <-background.Done():
 	case <-raft.Done():
-		fail(raft.Err())
+		fail(dataError(raft.Err()))
 	}
 	return errors.Join(context.Cause(background), n.stop(fail))
 }

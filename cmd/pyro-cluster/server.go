@@ -119,10 +119,27 @@ func (cfg *nodeConfig) validate() error {
 			return err
 		}
 	}
+	if err := cfg.validatePeers(); err != nil {
+		return err
+	}
 	if cfg.tls == nil && !cfg.insecure && !isLoopback(cfg.host) {
 		return usageError(fmt.Errorf("nodes would talk plain TCP on --host %s", cfg.host), "give --node-cert, --node-key and --node-ca, or --insecure")
 	}
 	return cfg.validateStart()
+}
+
+// validatePeers checks the addresses that nodes use among themselves.
+func (cfg *nodeConfig) validatePeers() error {
+	for _, a := range cfg.join {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return usageError(fmt.Errorf("--join %q: %w", a, err), "give host:port,host:port with the others' --raft-port")
+		}
+	}
+	_, _, err := net.SplitHostPort(cfg.raftAdvertise)
+	if cfg.raftPort == 0 && (cfg.raftAdvertise != "" && err != nil || cfg.raftAdvertise == "" && cfg.advertise != "") {
+		return usageError(errors.New("--raft-port 0 cannot be advertised"), "give a --raft-port, or a port with --raft-advertise")
+	}
+	return nil
 }
 
 func checkAdvertised(flag, address string) error {

@@ -180,6 +180,17 @@ func TestServerFullDisk(t *testing.T) {
 		r := cli(t, oneNode(filepath.Join(dir, "data"))...)
 		wantFull(t, r)
 	})
+	t.Run("read-only", func(t *testing.T) {
+		dir := mountTemp(t, "1m")
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+			t.Fatalf("remount: %v", err)
+		}
+		r := cli(t, oneNode(filepath.Join(dir, "data"))...)
+		want := "pyro-cluster: server: cluster: make data directory: mkdir " + dir + "/data: read-only file system: check --data-dir"
+		if r.code != exitFailed || r.lastLine() != want {
+			t.Errorf("exit %d, %q; want 1 and %q", r.code, r.lastLine(), want)
+		}
+	})
 	t.Run("later", func(t *testing.T) {
 		dir := mountTemp(t, "4m")
 		c := start(t, oneNode(filepath.Join(dir, "data"))...)
@@ -205,8 +216,8 @@ func TestServerFullDisk(t *testing.T) {
 func wantFull(t *testing.T, r result) {
 	t.Helper()
 	t.Logf("%s", r.lastLine())
-	if r.code != exitFailed || !strings.HasPrefix(r.lastLine(), "pyro-cluster: server: ") || !strings.Contains(r.lastLine(), "no space left on device") {
-		t.Errorf("exit %d, %q; want 1 and a line that says no space left on device", r.code, r.lastLine())
+	if r.code != exitFailed || !strings.HasPrefix(r.lastLine(), "pyro-cluster: server: ") || !strings.HasSuffix(r.lastLine(), "no space left on device: make room for --data-dir") {
+		t.Errorf("exit %d, %q; want 1 and a line about the room", r.code, r.lastLine())
 	}
 }
 
