@@ -24,7 +24,7 @@ func start(f func() error) <-chan error {
 
 func TestShutdown(t *testing.T) {
 	t.Parallel()
-	d, err := Listen("127.0.0.1:0", DaemonOptions{DrainTimeout: 50 * time.Millisecond})
+	d, err := Listen("127.0.0.1:0", DaemonOptions{DrainTimeout: 500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,26 +34,30 @@ func TestShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := start(func() error { return d.Serve(t.Context()) })
-	p := NewProxy(uri, ProxyOptions{})
-	defer p.Close()
 	idle := connectRaw(t, d, "account")
 	late := connectRaw(t, d, "account")
-	var result string
-	running := start(func() error { return p.Call(t.Context(), "block", &result, "running") })
+	running := connectRaw(t, d, "account")
+	invoke := header{typ: msgInvoke, serializer: 4, seq: 1}
+	block := running.request(Request{Object: "account", Method: "block", Args: []any{"running"}, Kwargs: noKwargs})
+	deposit := late.request(Request{Object: "account", Method: "deposit", Args: []any{"late", 1}, Kwargs: noKwargs})
+	running.send(invoke, nil, block)
 	within(t, a.entered)
 	stopped := start(func() error { return d.Shutdown(t.Context()) })
 	eventually(t, d.isLnClosed)
 
 	// A request on its way is answered: the method did not run.
-	late.send(header{typ: msgInvoke, serializer: 4, seq: 1}, nil,
-		late.request(Request{Object: "account", Method: "deposit", Args: []any{"late", 1}, Kwargs: noKwargs}))
-	m := late.receive()
-	e, ok := late.parse(m).(*RemoteError)
-	if _, notExecuted := m.annotation(annotationNotExecuted); !ok || e.Class != ConnectionClosedError || !notExecuted {
-		t.Errorf("call while draining: got %v, PCNX %v, want ConnectionClosedError and PCNX", late.parse(m), notExecuted)
+	refused := func(c *rawClient) {
+		t.Helper()
+		c.send(invoke, nil, deposit)
+		m := c.receive()
+		e, ok := c.parse(m).(*RemoteError)
+		if _, notExecuted := m.annotation(annotationNotExecuted); !ok || e.Class != ConnectionClosedError || !notExecuted {
+			t.Errorf("call while draining: got %v, PCNX %v, want ConnectionClosedError and PCNX", c.parse(m), notExecuted)
+		}
+		c.expectClosed()
 	}
-	late.expectClosed()
-	idle.expectClosed()
+	refused(late)
+	idle.expectClosed() // DrainTimeout is over
 	if err := NewProxy(uri, ProxyOptions{}).Ping(t.Context()); err == nil {
 		t.Error("a new client was let in")
 	}
@@ -63,9 +67,10 @@ func TestShutdown(t *testing.T) {
 	default:
 	}
 	close(a.release)
-	if err := within(t, running); err != nil || result != "running" {
-		t.Errorf("the running call: got %q, %v", result, err)
+	if m := running.receive(); running.parse(m) != "running" {
+		t.Errorf("the running call: got %v", running.parse(m))
 	}
+	refused(running) // its client has its own time to notice
 	if err := within(t, stopped); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}

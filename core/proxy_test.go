@@ -468,6 +468,42 @@ func TestContextEndsCall(t *testing.T) {
 	}
 }
 
+// TestContextEndsWithReply ends the context when the reply is there already: the call succeeded, but its connection is cut or will be.
+func TestContextEndsWithReply(t *testing.T) {
+	t.Parallel()
+	_, d, _ := serveAccount(t, DaemonOptions{}, ProxyOptions{})
+	var afterRead func()
+	p := proxyFor(t, d.URI("account"), ProxyOptions{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := new(net.Dialer).DialContext(ctx, network, address)
+		return &hookConn{nc, &afterRead}, err
+	}})
+	if err := p.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	afterRead = cancel
+	if err := p.Ping(ctx); err != nil {
+		t.Errorf("got %v, want success", err)
+	}
+	if len(p.idle) != 0 {
+		t.Error("the connection was kept")
+	}
+}
+
+// hookConn calls a function after each read.
+type hookConn struct {
+	net.Conn
+	afterRead *func()
+}
+
+func (c *hookConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if f := *c.afterRead; f != nil {
+		f()
+	}
+	return n, err
+}
+
 // TestContextEndsConnect has a server that accepts and says nothing.
 func TestContextEndsConnect(t *testing.T) {
 	t.Parallel()
