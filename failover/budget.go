@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// A retry takes one token.  Calls bring a fifth of one each, so that over time retries add a fifth to the load at most, when a
-// proxy has many callers and its group is down.  Time brings budgetRate tokens a second while there are fewer than
-// budgetReserve: a few callers always have enough, and many find a reserve when a replica dies under them.
+// A retry takes one token, and gives it back if the call gets its answer: then it was worth its load.  Retries that were not
+// add a fifth to the load at most over time, since each call brings a fifth of a token, when a proxy has many callers and its
+// group is down.  Time brings budgetRate tokens a second while there are fewer than budgetReserve: a few callers always have
+// enough, and many find a reserve when a replica dies under them.
 //
 // Nothing is refused for lack of tokens: the retry waits.
 const (
@@ -50,6 +51,11 @@ func (b *budget) withdraw(now int64) bool {
 	}
 	b.calls.Add(-budgetShare)
 	return true
+}
+
+// refund gives tokens back.
+func (b *budget) refund(tokens int) {
+	b.calls.Add(int64(tokens) * budgetShare)
 }
 
 func (b *budget) refillLocked(now int64) {

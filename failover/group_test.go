@@ -230,6 +230,11 @@ func TestMemberThatLeavesFinishesItsCalls(t *testing.T) {
 		if !a.isClosed() {
 			t.Error("the member was not closed after its last call")
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.retired) != 0 {
+			t.Errorf("%d members that left are still kept", len(p.retired))
+		}
 	})
 }
 

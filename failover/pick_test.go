@@ -136,7 +136,7 @@ func TestLoadFollowsLatencyAndWeight(t *testing.T) {
 			r.set(takes(time.Millisecond))
 		}
 		g.replica("slow").set(takes(10 * time.Millisecond))
-		const callers, seconds = 20, 5
+		const callers, seconds = 20, 2
 		done := make(chan struct{})
 		for range callers {
 			go func() {

@@ -440,6 +440,9 @@ func TestFailuresTogetherCountOnce(t *testing.T) {
 	if back := r.succeed(3, 1); !back || r.ejected.Load() != 0 {
 		t.Errorf("after a success: back %v, ejected until %d", back, r.ejected.Load())
 	}
+	if first := r.fail(4); !first {
+		t.Error("first failure after a success: got false")
+	}
 }
 
 func TestAllEjectedAreUsed(t *testing.T) {
@@ -486,9 +489,10 @@ func TestCallerWhoGivesUpEjectsNobody(t *testing.T) {
 func TestSilenceEjects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newFakeGroup("a", "b")
+		g := newFakeGroup("a", "b", "c")
 		p := g.proxy(t, Options{CallTimeout: 2 * time.Second})
 		g.replica("a").set(hang)
+		g.replica("b").set(hang)
 		failed := 0
 		for range 100 {
 			if err := p.Call(t.Context(), "plain", nil); err != nil {
@@ -496,8 +500,8 @@ func TestSilenceEjects(t *testing.T) {
 				failed++
 			}
 		}
-		if failed != 1 {
-			t.Errorf("calls that hung: got %d, want 1", failed)
+		if failed > 2 {
+			t.Errorf("calls that hung: got %d, want at most one for each stopped replica", failed)
 		}
 	})
 }
@@ -565,7 +569,7 @@ func TestBudgetBoundsTheLoadOfAnOutage(t *testing.T) {
 		for _, r := range g.replicas {
 			r.set(refuse)
 		}
-		const calls, seconds = 5000, 5
+		const calls, seconds = 2000, 2
 		var wg sync.WaitGroup
 		for range calls {
 			wg.Go(func() { callError(t, p.Call(t.Context(), "plain", nil), NotExecuted) })
@@ -605,6 +609,31 @@ func TestBudgetNeverRefusesASingleCaller(t *testing.T) {
 	})
 }
 
+// Many callers at once, most of whom meet a dead replica first: all are served, by those that remain, without much delay.
+func TestBudgetServesABurst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a", "b", "c")
+		p := g.proxy(t, Options{})
+		for _, name := range []string{"a", "b"} {
+			g.replica(name).set(func(ctx context.Context, method string) error {
+				<-time.After(time.Millisecond) // so that all are under way before the first fails
+				return refuse(ctx, method)
+			})
+		}
+		var wg sync.WaitGroup
+		d := elapsed(func() {
+			for range 3000 {
+				wg.Go(func() { mustCall(t, p, "plain") })
+			}
+			wg.Wait()
+		})
+		if d > 2*time.Second {
+			t.Errorf("the last call took %v", d)
+		}
+	})
+}
+
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	b := newBudget()
@@ -629,6 +658,7 @@ func TestBudget(t *testing.T) {
 		{"a second", func() int { return withdraw(time.Second) }, budgetRate},
 		{"an hour", func() int { return withdraw(time.Hour) }, budgetReserve},
 		{"many calls", func() int { deposit(1e6); return withdraw(time.Hour) }, budgetMax},
+		{"refund", func() int { b.refund(7); return withdraw(time.Hour) }, 7},
 		{"time goes back", func() int { return withdraw(time.Minute) }, 0},
 	}
 	for _, s := range steps {
@@ -674,6 +704,27 @@ func TestConcurrentCallsUnderChange(t *testing.T) {
 		defer p.mu.Unlock()
 		if len(p.retired) != 0 {
 			t.Errorf("%d replicas are kept without calls", len(p.retired))
+		}
+	})
+}
+
+// A server that comes back may be another version, with other contracts.
+func TestContractsAreReadAgainAfterAFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a")
+		p := g.proxy(t, Options{CallTimeout: time.Second})
+		a := g.replica("a")
+		a.declare("pay", core.ContractIdempotent)
+		mustCall(t, p, "pay")
+		a.set(refuse)
+		callError(t, p.Call(t.Context(), "pay", nil), NotExecuted)
+		a.declare("pay", core.ContractPlain)
+		a.set(cutOff)
+		before := a.count(&a.calls)
+		callError(t, p.Call(t.Context(), "pay", nil), Unknown)
+		if got := a.count(&a.calls) - before; got != 1 {
+			t.Errorf("a plain method of unknown outcome was called %d times", got)
 		}
 	})
 }

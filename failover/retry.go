@@ -126,6 +126,7 @@ func (c *call) attempt(ctx context.Context, r *replica, start int64) (done bool,
 	result, contract, err := c.send(ctx, r)
 	if err == nil || result.answered {
 		p.succeeded(ctx, r, start)
+		p.budget.refund(c.attempts - 1) // each but the first took one
 	}
 	if err == nil || !result.elsewhere {
 		return true, err
