@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,7 +131,7 @@ func (n *Node) startRaft(snapshots *snapshotStore) (err error) {
 	n.empty = !had
 	n.transport = &namedTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.stream, MaxPool: 3, Timeout: n.opts.timing.request, Logger: newRaftLogger(n.opts.Logger), MsgpackUseNewTimeFormat: true,
-	}), current: n.currentAddress}
+	}), current: n.currentAddress, patient: n.leads, wait: n.redialPause}
 	led := make(chan bool, 16) // raft waits for room in it
 	n.raft, err = raft.NewRaft(n.opts.newRaftConfig(n.id, led), n.machine, cache, n.store, snapshots, n.transport)
 	if err == nil {
@@ -144,6 +145,26 @@ func (n *Node) startRaft(snapshots *snapshotStore) (err error) {
 	n.wg.Go(func() { n.lead(led) })
 	n.wg.Go(n.watchLeader)
 	return nil
+}
+
+// leads reports whether this node leads, and has that one in its configuration.
+func (n *Node) leads(id raft.ServerID) bool {
+	if !n.IsLeader() {
+		return false
+	}
+	return slices.ContainsFunc(n.raft.GetConfiguration().Configuration().Servers, func(s raft.Server) bool { return s.ID == id })
+}
+
+// redialPause is the time between two attempts at a node that is down; false means that this one stops.
+func (n *Node) redialPause() bool {
+	pause := time.NewTimer(50 * time.Millisecond)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-n.ctx.Done():
+		return false
+	}
 }
 
 // start starts what needs the node as a whole.

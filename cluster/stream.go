@@ -246,11 +246,20 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 		id, host = "", string(address)
 	}
 	conn, reply, err := s.connect(ctx, kindRaft, host, id)
-	if reply != nil && err != nil {
+	switch {
+	case err == nil:
+		return conn, nil
+	case reply != nil:
 		s.refused(err)
+		return nil, err
 	}
-	return conn, err
+	return nil, &unreachableError{err}
 }
+
+// unreachableError is that of a node that is down, or cut off.
+type unreachableError struct{ error }
+
+func (e *unreachableError) Unwrap() error { return e.error }
 
 // Addr implements net.Listener with the advertised name, which need not be resolvable yet.
 func (s *stream) Addr() net.Addr { return nodeAddr(s.advertise) }
@@ -289,6 +298,10 @@ func (s *stream) wait() { s.wg.Wait() }
 type namedTransport struct {
 	*raft.NetworkTransport
 	current func(id raft.ServerID, configured raft.ServerAddress) raft.ServerAddress
+	// patient reports whether this node leads and that one is among those that it leads; wait waits a little, or returns false when
+	// the node stops.
+	patient func(id raft.ServerID) bool
+	wait    func() bool
 }
 
 var (
@@ -305,8 +318,15 @@ func (t *namedTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAd
 	return t.NetworkTransport.AppendEntriesPipeline(id, t.named(id, a))
 }
 
+// AppendEntries waits for a node that is down as long as this one leads it.  Raft's replication would itself wait after each failure, up
+// to ten seconds when there were many, and a node that comes back would learn nothing for so long.
 func (t *namedTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, t.named(id, a), req, resp)
+	for {
+		err := t.NetworkTransport.AppendEntries(id, t.named(id, a), req, resp)
+		if _, down := errors.AsType[*unreachableError](err); !down || !t.patient(id) || !t.wait() {
+			return err
+		}
+	}
 }
 
 func (t *namedTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
