@@ -202,6 +202,8 @@ func TestRules(t *testing.T) {
 			call("register", nil, "Pyro.x", uriA),
 			call("remove", 1, core.Kwargs{"regex": "Pyro"}),
 			call("remove", 0, ObjectID, "nothing"),
+			call("register", nil, "a", uriA),
+			call("remove", 1, ObjectID, "a"),
 			call("count", 1),
 			call("lookup", ownURI, ObjectID),
 		}},
