@@ -164,7 +164,6 @@ func methodError(err error) (e *RemoteError) {
 	}()
 	if raised, ok := errors.AsType[*RemoteError](err); ok {
 		sent := *raised
-		sent.NotExecuted = false
 		sent.Class = sendableClass(raised.Class)
 		return &sent
 	}
