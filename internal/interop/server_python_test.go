@@ -17,9 +17,9 @@ import (
 )
 
 // startServer starts testdata/server.py and returns the URI of its object.
-func startServer(t *testing.T) core.URI {
+func startServer(t *testing.T, env ...string) core.URI {
 	t.Helper()
-	return parseURI(t, start(t, nil, "server.py").expect(t, "uri "))
+	return parseURI(t, start(t, env, "server.py").expect(t, "uri "))
 }
 
 func parseURI(t *testing.T, text string) core.URI {
@@ -62,7 +62,7 @@ func call(ctx context.Context, t *testing.T, c core.Caller, method string, args 
 // spec: A7 C1 C2 C3 C5 C6 C12 C16 R1 R2 R3 R4 R5 R6 S1 S8 S9 S10 S11 Z1 Z5 Z6 Z7 Z8
 func TestPythonServer(t *testing.T) {
 	t.Parallel()
-	uri := startServer(t)
+	uri := startServer(t, "PYRO_COMPRESSION=true") // of what is longer than 100 bytes
 	for _, serializer := range serializerNames {
 		t.Run(serializer, func(t *testing.T) {
 			s := &pythonServer{uri: uri, serializer: serializer, proxy: newProxy(t, uri, core.ProxyOptions{Serializer: serializer})}
@@ -78,6 +78,7 @@ func TestPythonServer(t *testing.T) {
 			t.Run("handshake", s.testHandshake)
 			t.Run("daemon object", s.testDaemonObject)
 			t.Run("callback", s.testCallback)
+			t.Run("big messages", s.testBigMessages)
 			t.Run("concurrent calls", s.testConcurrentCalls)
 			t.Run("cancelled call", s.testCancelledCall)
 		})
@@ -544,6 +545,22 @@ func (s *pythonServer) testCallback(t *testing.T) {
 	}
 }
 
+// testBigMessages sends and gets more than fits into buffers, compressed on the way back.
+func (s *pythonServer) testBigMessages(t *testing.T) {
+	ctx := patient(t)
+	for _, size := range []int{99, 100, 101, 1 << 16, 4 << 20} {
+		text := strings.Repeat("ab", size)[:size]
+		if got := call(ctx, t, s.proxy, "echo", text); got != any(text) {
+			t.Errorf("%d bytes did not come back as they were", size)
+		}
+	}
+	p := newProxy(t, s.uri, core.ProxyOptions{Serializer: s.serializer, MaxMessageBytes: 1 << 20})
+	if err := p.Call(ctx, "echo", nil, strings.Repeat("x", 2<<20)); err == nil { // small on the wire, too big unpacked
+		t.Error("a reply beyond MaxMessageBytes was taken")
+	}
+	call(ctx, t, p, "echo", "still there")
+}
+
 func (s *pythonServer) testConcurrentCalls(t *testing.T) {
 	ctx := patient(t)
 	var calls sync.WaitGroup
@@ -573,6 +590,34 @@ func (s *pythonServer) testCancelledCall(t *testing.T) {
 	}
 	call(patient(t), t, s.proxy, "note", text)
 	call(patient(t), t, s.proxy, "echo", "still there")
+}
+
+// TestFullPythonServer meets a stock server without a free thread: that refuses, and nothing was executed.
+//
+// spec: O16
+func TestFullPythonServer(t *testing.T) {
+	t.Parallel()
+	ctx := patient(t)
+	uri := startServer(t, "PYRO_THREADPOOL_SIZE=1", "PYRO_THREADPOOL_SIZE_MIN=1")
+	for _, serializer := range serializerNames {
+		first := newProxy(t, uri, core.ProxyOptions{Serializer: serializer})
+		second := newProxy(t, uri, core.ProxyOptions{Serializer: serializer})
+		for { // until the thread is done with the connection of the round before
+			err := first.Call(ctx, "echo", nil, 1)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				t.Fatal(err)
+			}
+		}
+		err := second.Call(ctx, "echo", nil, 1)
+		if e, ok := errors.AsType[*core.TransportError](err); !ok || e.Written || !strings.Contains(err.Error(), "no free workers") {
+			t.Errorf("%s: got %v, want a TransportError about free workers, nothing written", serializer, err)
+		}
+		call(ctx, t, first, "echo", 1)
+		first.Close()
+	}
 }
 
 // TestPyro5Echoserver calls every member of Pyro5's own test object.

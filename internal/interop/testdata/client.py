@@ -540,6 +540,17 @@ def compression():
 
 
 @check
+def timeout():
+    # spec: C13
+    thing._pyroTimeout = 0.2
+    try:
+        raises(Pyro5.errors.TimeoutError, None, thing.notified, "never sent by " + SERIALIZER)
+    finally:
+        thing._pyroTimeout = None
+    equal(thing.echo("still there"), "still there")
+
+
+@check
 def reconnect():
     # spec: C9, C11
     thing._pyroRelease()
