@@ -215,13 +215,13 @@ func (s *logStore) verify(snapshotIndex uint64) error {
 	return nil
 }
 
-// repair deletes the log if what follows the newest snapshot, which has all entries up to index, whose last is of that term, cannot be its
-// continuation: a node that got a snapshot from its leader while its own log was longer and different fails every AppendEntries
-// after it, for ever (hashicorp/raft issue 697; it keeps the tail and compares the leader's previous entry with it).
+// repair deletes the log if it cannot be the one that the newest snapshot was made of or goes on with: a node that got a snapshot from its
+// leader while its own log was longer and different keeps that (hashicorp/raft issue 697).
 //
-// The entry at index itself tells, if it is there.  Else the first one above: terms never fall along a log, so if its term is
+// The entry at the snapshot's end tells, if it is there.  Else the first one above: terms never fall along a log, so if its term is
 // lower it was never committed.  In both cases all entries that count are in the snapshot.
-func (s *logStore) repair(index, term uint64) (deleted bool, err error) {
+func (s *logStore) repair(snapshot snapshotEnd) (deleted bool, err error) {
+	index, term := snapshot.index, snapshot.term
 	if index == 0 {
 		return false, nil
 	}

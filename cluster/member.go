@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,10 @@ func (n *Node) addressOf(id raft.ServerID) string {
 	return string(s.Address)
 }
 
-// currentAddress is where a node is now, as far as it has told since the configuration was written.
-func (n *Node) currentAddress(id raft.ServerID, configured raft.ServerAddress) raft.ServerAddress {
+// currentAddress is where a node is now: as it has told since the configuration was written, or as that says, or else as known.
+func (n *Node) currentAddress(id raft.ServerID, known raft.ServerAddress) raft.ServerAddress {
+	<-n.rafting
+	configured := cmp.Or(raft.ServerAddress(n.addressOf(id)), known)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if a, ok := n.addresses[string(id)]; ok && a.configured == string(configured) {
@@ -137,7 +140,16 @@ func (t *term) transfer(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("%w: transfer to %s: %w", errNotRun, id, err)
 	}
-	return nil
+	// Raft says so when this node has given its vote away.  Now the other must win, which it does at once, or somebody else does later.
+	for {
+		changed := n.changes.channel()
+		if now := n.currentLeader().ID; now != "" && now != n.id {
+			return nil
+		}
+		if !sleep(ctx, 100*time.Millisecond, changed) {
+			return fmt.Errorf("%w: %w", errNotRun, context.Cause(ctx))
+		}
+	}
 }
 
 // mostUpToDate asks the other voters how long their logs are.
@@ -262,9 +274,10 @@ func (n *Node) stayKnown() {
 		changed := n.changes.channel()
 		self, member := n.server(n.id)
 		known := n.currentLeader().ID != ""
-		if !member || known && string(self.Address) == n.stream.advertise {
+		switch {
+		case member && known && string(self.Address) == n.stream.advertise, !member && n.dir.identity().Cluster == "":
 			pause = time.Second
-		} else {
+		default: // also if it is no member any more, and will be told so
 			n.announce(known)
 		}
 		if !sleep(n.ctx, pause, changed) {

@@ -26,6 +26,7 @@ type Node struct {
 	transport *namedTransport
 	links     *links
 	raft      *raft.Raft
+	rafting   chan struct{} // closed when raft is set: it dials from the beginning
 	empty     bool // raft had no data when the node was opened
 	sessions  sessions
 	reads     *rounds // of a follower
@@ -58,7 +59,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		opts: opts, done: make(chan struct{}), changes: broadcast{c: make(chan struct{})},
+		opts: opts, done: make(chan struct{}), rafting: make(chan struct{}), changes: broadcast{c: make(chan struct{})},
 		addresses: map[string]address{}, seen: map[string]string{}, refused: map[string]bool{},
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -80,11 +81,11 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.store, err = openLogStore(n.dir, &n.opts); err != nil {
 		return err
 	}
-	snapshots, index, term, err := openSnapshots(n.dir, &n.opts)
+	snapshots, err := openSnapshots(n.dir, &n.opts)
 	if err != nil {
 		return err
 	}
-	if err := n.checkLog(index, term); err != nil {
+	if err := n.checkLog(snapshots.end()); err != nil {
 		return err
 	}
 	if n.stream, err = listen(ctx, &n.opts); err != nil {
@@ -102,15 +103,15 @@ func (n *Node) open(ctx context.Context) (err error) {
 	return nil
 }
 
-func (n *Node) checkLog(snapshotIndex, snapshotTerm uint64) error {
-	repaired, err := n.store.repair(snapshotIndex, snapshotTerm)
+func (n *Node) checkLog(s snapshotEnd) error {
+	repaired, err := n.store.repair(s)
 	if err != nil {
 		return err
 	}
 	if repaired {
-		n.opts.Logger.Warn("cluster: log deleted, since its end contradicted the snapshot; the leader sends it anew", "snapshot", snapshotIndex)
+		n.opts.Logger.Warn("cluster: log deleted, since its end contradicted the snapshot; the leader sends it anew", "snapshot", s.index)
 	}
-	return n.store.verify(snapshotIndex)
+	return n.store.verify(s.index)
 }
 
 // startRaft makes raft run.  It answers some errors of the disk with a panic, here too.
@@ -131,7 +132,9 @@ func (n *Node) startRaft(snapshots *snapshotStore) (err error) {
 	n.empty = !had
 	n.transport = &namedTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.stream, MaxPool: 3, Timeout: n.opts.timing.request, Logger: newRaftLogger(n.opts.Logger), MsgpackUseNewTimeFormat: true,
-	}), current: n.currentAddress, patient: n.leads, wait: n.redialPause}
+	}), current: n.currentAddress, patient: n.leads, wait: n.redialPause, snapshot: snapshots.end, rpcs: make(chan raft.RPC)}
+	n.stream.wg.Go(func() { n.transport.pump(n.stream.ctx) })
+	snapshots.logs = cache
 	led := make(chan bool, 16) // raft waits for room in it
 	n.raft, err = raft.NewRaft(n.opts.newRaftConfig(n.id, led), n.machine, cache, n.store, snapshots, n.transport)
 	if err == nil {
@@ -140,6 +143,7 @@ func (n *Node) startRaft(snapshots *snapshotStore) (err error) {
 	if err != nil {
 		return fmt.Errorf("cluster: start raft: %w", err)
 	}
+	close(n.rafting)
 	fail := n.fail
 	n.store.fail.Store(&fail)
 	n.wg.Go(func() { n.lead(led) })

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,32 +19,47 @@ import (
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	path string
+	logs raft.LogStore // set before raft runs
+
+	mu     sync.Mutex // guards newest
+	newest snapshotEnd
 }
+
+// snapshotEnd is the last entry that a snapshot has; zero if there is none.
+type snapshotEnd struct{ index, term uint64 }
 
 const snapshotsKept = 2
 
-// openSnapshots opens the snapshots of a data directory and returns the index and term of the newest, zero if there is none.
-func openSnapshots(d *directory, opts *Options) (s *snapshotStore, index, term uint64, err error) {
+// openSnapshots opens the snapshots of a data directory, of which the newest must be sound.
+func openSnapshots(d *directory, opts *Options) (*snapshotStore, error) {
 	files, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, newRaftLogger(opts.Logger))
 	if err != nil {
-		return nil, 0, 0, fmt.Errorf("cluster: open snapshots: %w", err)
+		return nil, fmt.Errorf("cluster: open snapshots: %w", err)
 	}
-	s = &snapshotStore{files, d.file(snapshotDir)}
+	s := &snapshotStore{FileSnapshotStore: files, path: d.file(snapshotDir)}
 	if err := s.check(); err != nil {
-		return nil, 0, 0, err
+		return nil, err
 	}
 	list, err := files.List()
 	if err != nil {
-		return nil, 0, 0, fmt.Errorf("cluster: list snapshots: %w", err)
+		return nil, fmt.Errorf("cluster: list snapshots: %w", err)
 	}
 	if len(list) == 0 {
-		return s, 0, 0, nil
+		return s, nil
 	}
 	_, r, err := files.Open(list[0].ID)
 	if err != nil {
-		return nil, 0, 0, damaged(filepath.Join(s.path, list[0].ID), err.Error())
+		return nil, damaged(filepath.Join(s.path, list[0].ID), err.Error())
 	}
-	return s, list[0].Index, list[0].Term, r.Close()
+	s.newest = snapshotEnd{list[0].Index, list[0].Term}
+	return s, r.Close()
+}
+
+// end returns the end of the newest snapshot.
+func (s *snapshotStore) end() snapshotEnd {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest
 }
 
 // check finds snapshots that the file store would leave out, and removes what a crash left of unfinished ones.
@@ -94,18 +110,37 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
-	return &snapshotSink{sink, s.path}, nil
+	return &snapshotSink{sink, s, snapshotEnd{index, term}}, nil
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
-	path string
+	store *snapshotStore
+	end   snapshotEnd
 }
 
 // Close makes the snapshot durable before raft deletes the log entries that it replaces.
+//
+// A snapshot that the leader sent may contradict the log.  Raft keeps the log all the same; here goes what the paper says (figure 13) as far as
+// it may while raft runs: if the log has not the snapshot's last entry, nothing in it up to there is known to be right, and must not be
+// sent to others if this node comes to lead.  What follows stays for the leader to overwrite (see namedTransport.fit).
 func (s *snapshotSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Join(s.path, s.ID()))
+	if err := syncDir(filepath.Join(s.store.path, s.ID())); err != nil {
+		return err
+	}
+	s.store.mu.Lock()
+	s.store.newest = s.end
+	s.store.mu.Unlock()
+	var last raft.Log
+	err := s.store.logs.GetLog(s.end.index, &last)
+	if err == nil && last.Term == s.end.term {
+		return nil
+	}
+	if err != nil && err != raft.ErrLogNotFound {
+		return err
+	}
+	return s.store.logs.DeleteRange(0, s.end.index)
 }

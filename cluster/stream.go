@@ -294,7 +294,7 @@ func (s *stream) wait() { s.wg.Wait() }
 
 // namedTransport is raft's transport with the id of the node that is meant beside its address, which the preamble carries: a node that
 // answers at an address that was another's would count as that one, twice even.  Also it puts in the addresses that nodes told since
-// the configuration was written.
+// the configuration was written, and makes up for a check that raft lacks (fit).
 type namedTransport struct {
 	*raft.NetworkTransport
 	current func(id raft.ServerID, configured raft.ServerAddress) raft.ServerAddress
@@ -302,6 +302,44 @@ type namedTransport struct {
 	// the node stops.
 	patient func(id raft.ServerID) bool
 	wait    func() bool
+
+	snapshot func() snapshotEnd // of this node
+	rpcs     chan raft.RPC
+}
+
+// Consumer implements raft.Transport.
+func (t *namedTransport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// pump hands raft what comes from other nodes, until ctx ends.
+func (t *namedTransport) pump(ctx context.Context) {
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			t.fit(&rpc)
+			select {
+			case t.rpcs <- rpc:
+			case <-ctx.Done():
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// fit takes the leader's word that its previous entry is the last one of this node's snapshot.  Raft looks for that entry in the log only, where
+// it is not, or is another, if the snapshot came from a leader and the log goes on behind it: because its end is wrong and was never
+// committed (hashicorp/raft issue 697), or because this node got entries after the snapshot and stopped before it said so.  Raft then
+// refuses, is sent the snapshot again, and so on for ever.  The snapshot's last entry is committed and the leader has it at the same
+// place, so what it sends fits on; entries that contradict it are deleted as ever.
+func (t *namedTransport) fit(rpc *raft.RPC) {
+	r, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	if !ok || r.PrevLogEntry == 0 {
+		return
+	}
+	if (snapshotEnd{r.PrevLogEntry, r.PrevLogTerm}) == t.snapshot() {
+		r.PrevLogEntry, r.PrevLogTerm = 0, 0 // raft does not look then
+	}
 }
 
 var (
