@@ -29,7 +29,7 @@ const rounds = 20
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // build builds a program of the module.
-func build(t *testing.T, pkg string) string {
+func build(t testing.TB, pkg string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), filepath.Base(pkg))
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
@@ -39,7 +39,7 @@ func build(t *testing.T, pkg string) string {
 }
 
 // startCluster starts three nodes, which end with the test.
-func startCluster(t *testing.T) *spawn.Cluster {
+func startCluster(t testing.TB) *spawn.Cluster {
 	t.Helper()
 	c := &spawn.Cluster{Program: build(t, "../../cmd/pyro-cluster"), Dir: t.TempDir()}
 	t.Cleanup(func() {
@@ -58,7 +58,7 @@ func startCluster(t *testing.T) *spawn.Cluster {
 	return c
 }
 
-func connect(t *testing.T, addresses []string) *naming.Client {
+func connect(t testing.TB, addresses []string) *naming.Client {
 	t.Helper()
 	ns, err := naming.NewClient(addresses, naming.ClientOptions{Timeout: 20 * time.Second})
 	if err != nil {
@@ -205,6 +205,8 @@ func TestLeaderKilled(t *testing.T) {
 	}
 	clients.Go(func() { l.run(ctx, t, 1, c.Addresses()) })
 
+	startReplicas(t, c)
+	calls := callJokes(t, ns)
 	leader := leaderIndex(t, c, ns, -1)
 	for range rounds {
 		if err := c.Kill(leader); err != nil {
@@ -219,8 +221,10 @@ func TestLeaderKilled(t *testing.T) {
 		}
 		leader = next
 		l.next()
+		calls.next()
 	}
 	t.Log("writes, kill -9 of the leader: ", &l.gaps)
+	t.Log("read-only calls of an object group, kill -9 of the leader: ", calls)
 
 	if err := c.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -249,34 +253,64 @@ func TestLeaderKilled(t *testing.T) {
 func TestReplicaKilled(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)
-	demo := build(t, "../../examples/demo")
 	ns := connect(t, c.Addresses())
 	defer ns.Close()
-	replicas := make([]*spawn.Process, 3)
-	start := func(i int) {
-		t.Helper()
-		name := fmt.Sprintf("replica%d", i)
-		p, err := spawn.Start(name, exec.Command(demo, "replica", name, strings.Join(c.Addresses(), ",")))
-		if err != nil {
+	replicas := startReplicas(t, c)
+	g := callJokes(t, ns)
+	for i := range rounds {
+		victim := i % len(replicas.processes)
+		if err := replicas.processes[victim].End(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		replicas[i] = p
-		if _, err := p.Line(t.Context(), "serving"); err != nil {
-			t.Fatal(err)
+		replicas.start(t, victim)
+		enough := g.count() + 1000 // calls that the replica has a part in, so that the next one to die is in use
+		for g.count() < enough && !t.Failed() {
+			runtime.Gosched()
 		}
+		g.next()
 	}
-	t.Cleanup(func() { spawn.EndAll(syscall.SIGKILL, replicas...) })
-	for i := range replicas {
-		start(i)
-	}
+	t.Log("read-only calls, kill -9 of a replica: ", g)
+}
 
+// replicas are three object servers in processes of their own.
+type replicas struct {
+	program   string
+	nodes     string
+	processes []*spawn.Process
+}
+
+// startReplicas starts them; they end with the test.
+func startReplicas(t *testing.T, c *spawn.Cluster) *replicas {
+	t.Helper()
+	r := &replicas{program: build(t, "../../examples/demo"), nodes: strings.Join(c.Addresses(), ","), processes: make([]*spawn.Process, 3)}
+	t.Cleanup(func() { spawn.EndAll(syscall.SIGKILL, r.processes...) })
+	for i := range r.processes {
+		r.start(t, i)
+	}
+	return r
+}
+
+func (r *replicas) start(t *testing.T, i int) {
+	t.Helper()
+	name := fmt.Sprintf("replica%d", i)
+	p, err := spawn.Start(name, exec.Command(r.program, "replica", name, r.nodes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.processes[i] = p
+	if _, err := p.Line(t.Context(), "serving"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// callJokes calls the replicas all the time, until the test ends, and fails it when a call fails.
+func callJokes(t *testing.T, ns *naming.Client) *gaps {
 	p := failover.New("jokegen", ns, failover.Options{})
-	defer p.Close()
 	g := &gaps{}
-	calls := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
 	go func() {
-		defer close(calls)
+		defer close(done)
 		for n := 0; ctx.Err() == nil; n++ {
 			var joke string
 			if err := p.Call(context.WithoutCancel(ctx), "joke", &joke, "Irmen"); err != nil {
@@ -286,18 +320,6 @@ func TestReplicaKilled(t *testing.T) {
 			g.good()
 		}
 	}()
-	defer func() { cancel(); <-calls }()
-	for i := range rounds {
-		victim := i % len(replicas)
-		if err := replicas[victim].End(syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		start(victim)
-		enough := g.count() + 1000 // calls that the replica has a part in, so that the next one to die is in use
-		for g.count() < enough && !t.Failed() {
-			runtime.Gosched()
-		}
-		g.next()
-	}
-	t.Log("read-only calls, kill -9 of a replica: ", g)
+	t.Cleanup(func() { cancel(); <-done; p.Close() })
+	return g
 }
