@@ -29,7 +29,7 @@ func classDict(v any) (Dict, bool) {
 	case URI:
 		return Dict{{classKey, uriClass}, {"state", uriState(v)}}, true
 	case *Proxy:
-		return classDict(ProxyState{URI: v.URI()})
+		return classDict(v.state())
 	case ProxyState:
 		return Dict{{classKey, proxyClass}, {"state", proxyState(v)}}, true
 	case *RemoteError:

@@ -935,3 +935,22 @@ func TestAllSerializers(t *testing.T) {
 		})
 	}
 }
+
+// TestProxyAsValue sends a proxy, which arrives as what it knew.
+func TestProxyAsValue(t *testing.T) {
+	t.Parallel()
+	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
+	var fresh, known any
+	if err := p.Call(t.Context(), "echo", &fresh, NewProxy(p.URI(), ProxyOptions{Serializer: "json"})); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := fresh.(ProxyState); !ok || s.URI != p.URI() || s.Handshake != "hello" || s.Serializer != "json" || len(s.Methods) != 0 {
+		t.Errorf("a proxy that was never used: got %+v", fresh)
+	}
+	if err := p.Call(t.Context(), "echo", &known, p); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := known.(ProxyState); !ok || !slices.Contains(s.Methods, "echo") || !slices.Contains(s.Oneway, "ping") || len(s.Attrs) != 2 {
+		t.Errorf("a proxy that is connected: got %+v", known)
+	}
+}
