@@ -219,9 +219,7 @@ func testEachNode(t *testing.T, addresses []string) {
 			"/readyz?verbose": "200 [+] serving\n[+] cluster: a leader is known, and what it had committed is applied\n",
 			"/other":          "404 404 page not found\n",
 		} {
-			if got := fetch(t, url+path); got != want {
-				t.Errorf("%s%s: got %q, want %q", url, path, got, want)
-			}
+			eventually(t, url+path, want, func() string { return fetch(t, url+path) })
 		}
 	}
 }
@@ -252,7 +250,5 @@ func testTransfer(t *testing.T, ns string) {
 	}
 	must(t, "cluster", "transfer", "--to", to.ID, "--ns", ns)
 	must(t, "ns", "ping", "--wait", "10s", "--ns", ns)
-	if got := must(t, "cluster", "leader", "--ns", ns); got != to.PyroAddress {
-		t.Errorf("leader after a transfer from %s to %s: got %s", before, to.PyroAddress, got)
-	}
+	eventually(t, "leader after a transfer from "+before, to.PyroAddress, func() string { return must(t, "cluster", "leader", "--ns", ns) })
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,15 +136,27 @@ func (r result) lastLine() string {
 	return lines[len(lines)-1]
 }
 
+// handedOut are the ports of other tests, which may not have bound theirs yet.
+var handedOut = struct {
+	sync.Mutex
+	ports map[int]bool
+}{ports: map[int]bool{}}
+
 // freePorts returns a port P such that P+o is free for each offset o.  It is below the range from which the system gives away ports, so
 // that only another search like this one could take it.
 func freePorts(t *testing.T, offsets ...int) int {
 	t.Helper()
-	for range 1000 {
-		base := 20000 + rand.IntN(10000)
-		if allFree(base, offsets) {
-			return base
+	handedOut.Lock()
+	defer handedOut.Unlock()
+	for range 10000 {
+		base := 20000 + rand.IntN(12000)
+		if slices.ContainsFunc(offsets, func(o int) bool { return handedOut.ports[base+o] }) || !allFree(base, offsets) {
+			continue
 		}
+		for _, o := range offsets {
+			handedOut.ports[base+o] = true
+		}
+		return base
 	}
 	t.Fatal("no free ports")
 	return 0
@@ -164,6 +177,18 @@ func allFree(base int, offsets []int) bool {
 		defer udp.Close()
 	}
 	return true
+}
+
+// eventually waits until get returns want: on a busy machine nodes of the profile for fast networks lose their leader now and then.
+func eventually(t *testing.T, what, want string, get func() string) {
+	t.Helper()
+	got := get()
+	for end := time.Now().Add(deadline); got != want && time.Now().Before(end); {
+		got = get()
+	}
+	if got != want {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
 }
 
 // devPorts are those that dev uses, relative to --port.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -140,7 +141,7 @@ func (n *node) run(ctx context.Context) error {
 		n.cfg.log.Info("stopping", "reason", context.Cause(ctx))
 	case <-background.Done():
 	case <-raft.Done():
-		fail(dataError(raft.Err()))
+		fail(cmp.Or(dataError(raft.Err()), cluster.ErrStopped))
 	}
 	return errors.Join(context.Cause(background), n.stop(fail))
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,21 @@ func (p *process) end(s syscall.Signal) *os.ProcessState {
 	return p.cmd.ProcessState
 }
 
+// waitNotReady waits until a node says that it is not ready, or nothing any more.
+func waitNotReady(address string) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: deadline}
+	for {
+		r, err := client.Get("http://" + address + "/readyz")
+		if err != nil {
+			return
+		}
+		r.Body.Close()
+		if r.StatusCode != http.StatusOK {
+			return
+		}
+	}
+}
+
 // TestProcesses builds the program and runs three nodes of it: one is killed, the others go on, it comes back, and all stop when asked.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
@@ -132,8 +148,10 @@ func TestProcesses(t *testing.T) {
 			t.Errorf("lookup %s at the node that came back: got %q, want %q", name, got, want)
 		}
 	}
-	for _, n := range nodes {
-		n.cmd.Process.Signal(syscall.SIGTERM) // twice, as timeout(1) does
+	for i, n := range nodes {
+		// Twice, as timeout(1) does, and the second time when the first has been seen.
+		n.cmd.Process.Signal(syscall.SIGTERM)
+		waitNotReady(join("localhost", base+i*100+3))
 		if state := n.end(syscall.SIGTERM); state.ExitCode() != exitOK {
 			t.Errorf("%v: %v after SIGTERM, stderr %s", n.cmd.Args, state, n.stderr.String())
 		}

@@ -52,9 +52,7 @@ func TestServerAlone(t *testing.T) {
 	if got := must(t, "cluster", "leader", "--ns", ns); got != ns {
 		t.Errorf("leader: got %s, want %s", got, ns)
 	}
-	if got, want := fetch(t, "http://"+join("localhost", ports+1)+"/readyz"), "200 ok\n"; got != want {
-		t.Errorf("readyz: got %q, want %q", got, want)
-	}
+	eventually(t, "readyz", "200 ok\n", func() string { return fetch(t, "http://"+join("localhost", ports+1)+"/readyz") })
 	if got := broadcast(t, ports); got != uri.String() {
 		t.Errorf("answer to a broadcast: got %q, want %q", got, uri)
 	}
@@ -268,6 +266,44 @@ func TestServerWrongCluster(t *testing.T) {
 	if r.code != exitRefused || !strings.HasPrefix(r.lastLine(), "pyro-cluster: server: cluster: ") {
 		t.Errorf("exit %d, %q; want 5 and a line about the cluster", r.code, r.lastLine())
 	}
+}
+
+// TestServerRemoved takes a node out of a cluster: it ends by itself, now and whenever it is started again.
+func TestServerRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := freePorts(t, 0, 1, 2)
+	raft := fmt.Sprintf("localhost:%d,localhost:%d,localhost:%d", p, p+1, p+2)
+	node := func(i int) *command {
+		return start(t, "server", "--data-dir", filepath.Join(dir, fmt.Sprint(i)), "--port", "0", "--raft-port", fmt.Sprint(p+i), "--http-port", "0",
+			"--profile", "lan", "--expect", "3", "--join", raft, "--log-level", "error")
+	}
+	nodes := []*command{node(0), node(1), node(2)}
+	var addresses []string
+	for _, n := range nodes {
+		uri := uriOf(t, n.line("URI = "))
+		addresses = append(addresses, join(uri.Host, uri.Port))
+		n.line("ready")
+	}
+	ns := strings.Join(addresses[:2], ",")
+	var id string
+	for _, n := range publishedNodes(t, ns, 3) {
+		if n.PyroAddress == addresses[2] {
+			id = n.ID
+		}
+	}
+	must(t, "cluster", "remove", id, "--ns", ns)
+	want := "pyro-cluster: server: cluster: this node was removed from the cluster: give it an empty --data-dir to join anew"
+	if r := nodes[2].wait(); r.code != exitRefused || r.lastLine() != want {
+		t.Errorf("removed node: exit %d, %q; want 5 and %q", r.code, r.lastLine(), want)
+	}
+	// Started again it hears it from whom it asks first.
+	r := node(2).wait()
+	reason := "this node was removed from the cluster"
+	if r.code != exitRefused || !strings.Contains(r.lastLine(), reason) || !strings.HasSuffix(r.lastLine(), hintRemove) {
+		t.Errorf("removed node, started again: exit %d, %q; want 5 and ... %q ... %q", r.code, r.lastLine(), reason, hintRemove)
+	}
+	publishedNodes(t, ns, 2)
 }
 
 // TestNodeTLS starts two nodes that authenticate each other, and keeps a third with a certificate of another authority out.
