@@ -1,6 +1,6 @@
 """A stock client that calls a name all the time and prints who answers, until its standard input ends: caller.py HOST PORT NAME.
 
-At its end it prints how many calls failed.
+At its end it prints how many calls it made, and how many failed.
 """
 import sys
 import threading
@@ -24,4 +24,4 @@ while not ended.is_set():
     if who != last:
         print("answers", who, flush=True)
         last = who
-print("failed %d" % len(errors), *set(errors), flush=True)
+print("made %d calls, failed %d" % (calls, len(errors)), *set(errors), flush=True)
