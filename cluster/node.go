@@ -27,7 +27,7 @@ type Node struct {
 	links     *links
 	raft      *raft.Raft
 	rafting   chan struct{} // closed when raft is set: it dials from the beginning
-	empty     bool // raft had no data when the node was opened
+	empty     bool          // raft had no data when the node was opened
 	sessions  sessions
 	reads     *rounds // of a follower
 
