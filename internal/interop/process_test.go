@@ -182,6 +182,17 @@ func (p *process) Write(text []byte) (int, error) {
 	return p.output.Write(text)
 }
 
+// awaitEnd waits for a process that ends by itself.
+func (p *process) awaitEnd(t *testing.T) {
+	t.Helper()
+	late := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	for range p.lines { // until it has closed its output
+	}
+	if !late.Stop() {
+		t.Errorf("%q did not end in %v", p.args, patience)
+	}
+}
+
 // kill ends the process at once, as kill -9 does.  It can be called again.
 func (p *process) kill() {
 	p.cmd.Process.Kill()

@@ -91,9 +91,6 @@ type pythonServer struct {
 	proxy      *core.Proxy
 }
 
-// isList reports whether tuples and sets arrive as lists.
-func (s *pythonServer) isList() bool { return s.serializer == "json" || s.serializer == "msgpack" }
-
 // pick returns the value for this serializer, else the one for "".
 func (s *pythonServer) pick(by map[string]string) string {
 	if v, ok := by[s.serializer]; ok {
@@ -680,8 +677,7 @@ func TestPyro5Echoserver(t *testing.T) {
 				}
 			}
 			call(ctx, t, echo, "shutdown")
-			for range p.lines { // ends when the process has
-			}
+			p.awaitEnd(t)
 		})
 	}
 }
