@@ -291,17 +291,9 @@ func (s *pythonServer) testArguments(t *testing.T) {
 	}
 }
 
-// testAttributes reads and writes properties.  (Marshal can carry what the stock marshal client cannot make, see client.py.)
+// testAttributes reads and writes properties, also in marshal, which the stock client cannot (see client.py).
 func (s *pythonServer) testAttributes(t *testing.T) {
 	ctx := patient(t)
-	if s.serializer == "marshal" {
-		// The stock server cannot take a call whose keyword arguments are None in marshal: that is an error there, nothing worse.
-		if err := s.proxy.Attr(ctx, "name", nil); err == nil {
-			t.Log("the stock server answered attribute access in marshal")
-		}
-		call(ctx, t, s.proxy, "echo", "still there")
-		return
-	}
 	for _, name := range []string{"first", "second"} {
 		var got string
 		if err := s.proxy.SetAttr(ctx, "name", name); err != nil {
@@ -447,9 +439,6 @@ func (s *pythonServer) testStreams(t *testing.T) {
 		t.Errorf("after Close: got %v, want ErrClosed", err)
 	}
 
-	if s.serializer == "marshal" {
-		return // attributes
-	}
 	if err := s.proxy.Attr(ctx, "countdown", &stream); err != nil {
 		t.Fatal(err)
 	}
@@ -664,9 +653,7 @@ func TestPyro5Echoserver(t *testing.T) {
 				t.Errorf("__dunder__: got %v", got)
 			}
 			testEchoGenerator(ctx, t, echo)
-			if serializer != "marshal" {
-				testEchoVerbose(ctx, t, echo, p)
-			}
+			testEchoVerbose(ctx, t, echo, p)
 			// These take 5 s, each in a thread of the test's own: once is enough for both.
 			if serializer == "serpent" {
 				call(ctx, t, echo, "oneway_slow")
