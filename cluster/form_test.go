@@ -132,6 +132,22 @@ func TestCoordinatorIsGoneButClusterLives(t *testing.T) {
 	eventually(t, "the third has a vote", func() error { return isVoter(nodes[0], third.ID()) })
 }
 
+// The coordinator comes back after it had all promises, and finds that the others have given it up and formed another cluster.
+func TestCoordinatorIsTooLate(t *testing.T) {
+	t.Parallel()
+	nodes := newCluster(t, 1)
+	address := freeAddresses(t, 1)[0]
+	o := testOptions(t, address, 3, []string{nodes[0].Address()})
+	id := directoryWith(t, o.DataDir, func(*identity) {})
+	directoryWith(t, o.DataDir, func(i *identity) {
+		i.Promise = &promise{Cluster: "c-late", Coordinator: id, Bound: true,
+			Members: []peer{{id, address}, {nodes[0].ID(), nodes[0].Address()}, {"n-gone", freeAddresses(t, 1)[0]}}}
+	})
+	if err := openAndEnd(t, o); !errors.Is(err, ErrWrongCluster) {
+		t.Errorf("coordinator ended with %v, want %v", err, ErrWrongCluster)
+	}
+}
+
 // A promise is given once, and one that was refused or given up is not had again, however late the request for it comes.
 func TestPromiseIsGivenOnce(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ import (
 func (n *Node) preamble(kind connKind) preamble {
 	id := n.dir.identity()
 	p := preamble{kind: kind, group: registryGroup, cluster: id.Cluster, id: n.id, address: n.stream.advertise}
-	if kind == kindRaft && p.cluster == "" && id.Promise != nil && id.Promise.Bound {
+	if p.cluster == "" && id.Promise != nil && id.Promise.Bound {
 		p.cluster = id.Promise.Cluster
 	}
 	return p

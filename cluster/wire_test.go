@@ -15,6 +15,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -196,7 +197,7 @@ func TestPortRefusesStrangers(t *testing.T) {
 func TestPortRefusesBadFrames(t *testing.T) {
 	t.Parallel()
 	n := newCluster(t, 1)[0]
-	for _, frame := range []string{"\xff\xff\xff\xff01234567890123", "\x00\x00\x00\x01", "\x00\x00\x00\x0912345678\x01"} {
+	for _, frame := range []string{"\xff\xff\xff\xff01234567890123", "\x00\x00\x00\x01012345678", "\x00\x00\x00\x0912345678\x01"} {
 		c := dialRaw(t, n)
 		p := preamble{kind: kindRequest, group: registryGroup}
 		if err := writeHello(c, p.append(nil)); err != nil {
@@ -208,7 +209,7 @@ func TestPortRefusesBadFrames(t *testing.T) {
 		if _, err := io.WriteString(c, frame); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := io.ReadAll(c); len(b) > 0 || errors.Is(err, context.DeadlineExceeded) {
+		if b, err := io.ReadAll(c); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("frame % x: got % x, %v, want the end", frame, b, err)
 		}
 	}
