@@ -30,6 +30,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.InitDefaultCompletionCmd() // now, since it remembers where to write
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args, c.RunE = subcommandArgs, showHelp // cobra's own says nothing about a shell that it does not know
+	}
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return nil
@@ -72,7 +76,28 @@ Exit codes: 0 done; 1 the operation failed; 2 wrong usage; 3 nothing reachable, 
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "for the whole operation, retries included")
 	flags.VarP(&enum{&g.output, []string{"table", "json"}}, "output", "o", "how results are printed")
 	root.AddCommand(newServer(), newDev(g), newNS(g), newCall(g), newCluster(g), newVersion(g))
+	root.SetHelpCommand(newHelp(root))
 	return root
+}
+
+// newHelp is cobra's help command, except that help for what does not exist is an error.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Explain a command",
+		Example: "  pyro-cluster help ns register",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return subcommandArgs(cmd, rest)
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
 }
 
 // client returns a client of the name server.  The caller closes it.
