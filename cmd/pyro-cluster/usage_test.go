@@ -56,7 +56,7 @@ func TestErrors(t *testing.T) {
 		{"unknown subcommand", []string{"ns", "lst"}, 2, `ns: unknown command "lst": did you mean "list"?`},
 		{"help for an unknown command", []string{"help", "frobnicate"}, 2, `help: unknown command "frobnicate": see "pyro-cluster --help"`},
 		{"help for an unknown subcommand", []string{"help", "ns", "lst"}, 2, `help: unknown command "lst": did you mean "list"?`},
-		{"unknown shell", []string{"completion", "tcsh"}, 2, `completion: unknown command "tcsh": see "pyro-cluster completion --help"`},
+		{"unknown shell", []string{"completion", "tcsh"}, 2, `completion: unknown command "tcsh": did you mean "bash"?`},
 		{"unknown flag", []string{"ns", "list", "--frob"}, 2, `ns list: unknown flag: --frob: see "pyro-cluster ns list --help"`},
 		{"unknown root flag", []string{"--frob"}, 2, `unknown flag: --frob: see "pyro-cluster --help"`},
 		{"bad output", []string{"ns", "list", "-o", "xml"}, 2, `ns list: invalid argument "xml" for "-o, --output" flag: want table, json: see "pyro-cluster ns list --help"`},
