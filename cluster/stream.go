@@ -352,8 +352,13 @@ func (t *namedTransport) named(id raft.ServerID, a raft.ServerAddress) raft.Serv
 	return raft.ServerAddress(id) + "@" + t.current(id, a)
 }
 
+// AppendEntriesPipeline implements raft.Transport with a pipeline that ends at the first refusal.
 func (t *namedTransport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, t.named(id, a))
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, t.named(id, a))
+	if err != nil {
+		return nil, err
+	}
+	return newPipeline(p), nil
 }
 
 // AppendEntries waits for a node that is down as long as this one leads it.  Raft's replication would itself wait after each failure, up
