@@ -64,6 +64,10 @@ func (n *Node) serve(ctx context.Context, conn net.Conn, p *preamble) {
 
 // handle answers a request of another node.  What is for the leader is not sent on: it has been, once.
 func (n *Node) handle(ctx context.Context, from *preamble, kind requestKind, body []byte) ([]byte, error) {
+	// The connection may be older than the removal.
+	if v, ok := n.LocalView().Node(from.id); ok && v.Removed && kind != requestTerm {
+		return nil, fmt.Errorf("%w: %s", ErrRemoved, from.id)
+	}
 	switch kind {
 	case requestTerm:
 		return binary.AppendUvarint(nil, n.raft.CurrentTerm()), nil

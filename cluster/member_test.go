@@ -120,6 +120,21 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// A removed node that missed its removal keeps the connections that it had, and is told on these.
+func TestRemovedNodeIsToldOnOldConnection(t *testing.T) {
+	t.Parallel()
+	leader := newCluster(t, 1)[0]
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if _, err := leader.Apply(ctx, fsm.Command{Kind: fsm.KindRemoveNode, Node: fsm.Node{ID: "n-other"}}); err != nil {
+		t.Fatal(err)
+	}
+	from := &preamble{cluster: leader.LocalView().ClusterID(), id: "n-other"}
+	if _, err := leader.handle(ctx, from, requestAnnounce, (&peer{"n-other", "h:1"}).append(nil)); !errors.Is(err, ErrRemoved) {
+		t.Errorf("request of a removed node on its old connection: got %v, want %v", err, ErrRemoved)
+	}
+}
+
 func TestRemoveRefuses(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t, 3)
