@@ -203,8 +203,9 @@ func (p *Proxy) with(ctx context.Context, f func(c *clientConn) error) error {
 			}
 		}
 		err = f(c)
-		p.release(c)
-		if !wasIdle || ctx.Err() != nil || !c.broken || !isUnwritten(err) {
+		again := wasIdle && c.broken && isUnwritten(err) && ctx.Err() == nil
+		p.release(c) // from here on it may be another caller's
+		if !again {
 			return err
 		}
 	}
