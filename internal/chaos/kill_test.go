@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -89,7 +88,14 @@ type gaps struct {
 	last    time.Time
 	longest time.Duration
 	rounds  []time.Duration
-	inRound int // good answers in this round
+	answers int       // good ones
+	more    sync.Cond // tells that answers has grown
+}
+
+func newGaps() *gaps {
+	g := &gaps{}
+	g.more.L = &g.mu
+	return g
 }
 
 // good notes a good answer.
@@ -101,21 +107,24 @@ func (g *gaps) good() {
 		g.longest = max(g.longest, now.Sub(g.last))
 	}
 	g.last = now
-	g.inRound++
+	g.answers++
+	g.more.Broadcast()
 }
 
-// count is the number of good answers in this round.
-func (g *gaps) count() int {
+// await returns when there are n good answers more.
+func (g *gaps) await(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.inRound
+	for until := g.answers + n; g.answers < until; {
+		g.more.Wait()
+	}
 }
 
 // next ends a round.
 func (g *gaps) next() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.rounds, g.longest, g.inRound = append(g.rounds, g.longest), 0, 0
+	g.rounds, g.longest = append(g.rounds, g.longest), 0
 }
 
 func (g *gaps) String() string {
@@ -128,7 +137,7 @@ func (g *gaps) String() string {
 
 // ledger holds the registrations that were acknowledged.
 type ledger struct {
-	gaps
+	*gaps
 	mu    sync.Mutex // guards names
 	names map[string]core.URI
 }
@@ -185,68 +194,108 @@ func (l *ledger) audit(t *testing.T, c *spawn.Cluster) {
 	}
 }
 
-// TestLeaderKilled kills the leader again and again while clients register, look up and remove; then all three nodes at once.
-func TestLeaderKilled(t *testing.T) {
-	t.Parallel()
-	c := startCluster(t)
-	ns := connect(t, c.Addresses())
-	defer ns.Close()
+// trial is a cluster with clients that register, look up and remove, and a judge of what they saw.
+type trial struct {
+	*spawn.Cluster
+	ns      *naming.Client
+	history history
+	ledger  ledger
+	clients sync.WaitGroup
+	cancel  context.CancelFunc
+}
 
+// startTrial starts the cluster and the clients, which end with the test.
+func startTrial(t *testing.T) *trial {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := &history{start: time.Now()}
-	l := &ledger{names: map[string]core.URI{}}
+	tr := &trial{Cluster: startCluster(t), history: history{start: time.Now()}, ledger: ledger{gaps: newGaps(), names: map[string]core.URI{}}}
+	tr.ns = connect(t, tr.Addresses())
 	ctx, cancel := context.WithCancel(t.Context())
-	var clients sync.WaitGroup
-	defer clients.Wait()
-	defer cancel()
+	tr.cancel = cancel
 	for i := range 4 {
-		clients.Go(func() { h.run(ctx, t, i+1, c.Addresses(), rand.New(rand.NewPCG(seed, uint64(i)))) })
+		tr.clients.Go(func() { tr.history.run(ctx, t, i+1, tr.Addresses(), rand.New(rand.NewPCG(seed, uint64(i)))) })
 	}
-	clients.Go(func() { l.run(ctx, t, 1, c.Addresses()) })
+	tr.clients.Go(func() { tr.ledger.run(ctx, t, 1, tr.Addresses()) })
+	t.Cleanup(func() {
+		cancel()
+		tr.clients.Wait()
+		tr.ns.Close()
+	})
+	return tr
+}
 
-	startReplicas(t, c)
-	calls := callJokes(t, ns)
-	leader := leaderIndex(t, c, ns, -1)
+// restart starts nodes that are down, and waits until they are ready.
+func (tr *trial) restart(t *testing.T, nodes ...int) {
+	t.Helper()
+	for _, i := range nodes {
+		if err := tr.Launch(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, i := range nodes {
+		if err := tr.AwaitReady(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// judge ends the clients, after one more acknowledged write so that all went on after the last fault, and judges.
+func (tr *trial) judge(t *testing.T) {
+	t.Helper()
+	uri := core.URI{Protocol: "PYRO", Object: "last", Host: "localhost", Port: 1}
+	if err := tr.ns.Register(t.Context(), "last", uri, naming.RegisterOptions{}); err != nil {
+		t.Fatalf("register after the last fault: %v", err)
+	}
+	tr.cancel()
+	tr.clients.Wait()
+	tr.ledger.audit(t, tr.Cluster)
+	tr.history.judge(t)
+}
+
+// TestLeaderKilled kills the leader again and again; then all three nodes at once.
+func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
+	tr := startTrial(t)
+	startReplicas(t, tr.Cluster)
+	calls := callJokes(t, tr.ns)
+	leader := leaderIndex(t, tr.Cluster, tr.ns, -1)
 	for range rounds {
-		if err := c.Kill(leader); err != nil {
+		if err := tr.Kill(leader); err != nil {
 			t.Fatal(err)
 		}
-		next := leaderIndex(t, c, ns, leader)
-		if err := c.Launch(leader); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.AwaitReady(t.Context(), leader); err != nil {
-			t.Fatal(err)
-		}
+		next := leaderIndex(t, tr.Cluster, tr.ns, leader)
+		tr.restart(t, leader)
 		leader = next
-		l.next()
+		tr.ledger.await(5)
+		tr.ledger.next()
 		calls.next()
 	}
-	t.Log("writes, kill -9 of the leader: ", &l.gaps)
+	t.Log("writes, kill -9 of the leader: ", tr.ledger.gaps)
 	t.Log("read-only calls of an object group, kill -9 of the leader: ", calls)
 
-	if err := c.Stop(syscall.SIGKILL); err != nil {
+	if err := tr.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for i := range c.Size() {
-		if err := c.Launch(i); err != nil {
-			t.Fatal(err)
-		}
+	tr.restart(t, 0, 1, 2)
+	tr.judge(t)
+}
+
+// TestLeaderPaused stops the leader with SIGSTOP until another leads, and lets it go on: it must not answer with what it knew.
+func TestLeaderPaused(t *testing.T) {
+	t.Parallel()
+	tr := startTrial(t)
+	leader := leaderIndex(t, tr.Cluster, tr.ns, -1)
+	for range rounds {
+		tr.Signal(leader, syscall.SIGSTOP)
+		next := leaderIndex(t, tr.Cluster, tr.ns, leader)
+		tr.Signal(leader, syscall.SIGCONT)
+		leader = next
+		tr.ledger.await(5)
+		tr.ledger.next()
 	}
-	for i := range c.Size() {
-		if err := c.AwaitReady(t.Context(), i); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// One more acknowledged write, so that all clients went on after the last fault.
-	if err := ns.Register(t.Context(), "last", core.URI{Protocol: "PYRO", Object: "last", Host: "localhost", Port: 1}, naming.RegisterOptions{}); err != nil {
-		t.Fatalf("register after all nodes came back: %v", err)
-	}
-	cancel()
-	clients.Wait()
-	l.audit(t, c)
-	h.judge(t)
+	t.Log("writes, SIGSTOP of the leader: ", tr.ledger.gaps)
+	tr.judge(t)
 }
 
 // TestReplicaKilled kills replicas of an object while a client calls.
@@ -263,10 +312,7 @@ func TestReplicaKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		replicas.start(t, victim)
-		enough := g.count() + 1000 // calls that the replica has a part in, so that the next one to die is in use
-		for g.count() < enough && !t.Failed() {
-			runtime.Gosched()
-		}
+		g.await(1000) // calls that the replica has a part in, so that the next one to die is in use
 		g.next()
 	}
 	t.Log("read-only calls, kill -9 of a replica: ", g)
@@ -306,7 +352,7 @@ func (r *replicas) start(t *testing.T, i int) {
 // callJokes calls the replicas all the time, until the test ends, and fails it when a call fails.
 func callJokes(t *testing.T, ns *naming.Client) *gaps {
 	p := failover.New("jokegen", ns, failover.Options{})
-	g := &gaps{}
+	g := newGaps()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -315,7 +361,7 @@ func callJokes(t *testing.T, ns *naming.Client) *gaps {
 			var joke string
 			if err := p.Call(context.WithoutCancel(ctx), "joke", &joke, "Irmen"); err != nil {
 				t.Errorf("call %d failed: %v", n, err)
-				return
+				continue
 			}
 			g.good()
 		}
