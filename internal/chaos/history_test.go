@@ -171,7 +171,7 @@ func (h *history) judge(t *testing.T) {
 	if err == nil {
 		err = errors.Join(porcupine.Visualize(model, info, picture), picture.Close())
 	}
-	t.Errorf("the history is not linearizable (%s): see %s (%v)", result, path, err)
+	t.Errorf("the history is not linearizable (%s): see %s (%v); go test -artifacts keeps it", result, path, err)
 }
 
 // TestModel holds the judge itself to a few histories that it must tell apart.
