@@ -1,10 +1,8 @@
 package cluster
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"math"
 	"os"
@@ -16,6 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/pyro-cluster/pyro-cluster/fsm"
 )
 
 // logStore is raft-boltdb for raft's log and its few other values, such that a damaged or full disk stops the node instead of the process.
@@ -128,16 +128,11 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	if err == raft.ErrLogNotFound {
 		return err // an answer, not a fault
 	}
-	if err == nil && (l.Index != index || l.Type == raft.LogCommand && !intact(l.Data)) {
+	// Damage is found before the entry goes anywhere.
+	if err == nil && (l.Index != index || l.Type == raft.LogCommand && fsm.CheckEntry(l.Data) != nil) {
 		err = damaged(s.path, fmt.Sprintf("entry %d", index))
 	}
 	return s.must("read", err)
-}
-
-// intact compares the checksum that ends every entry of the state machine (fsm.EncodeEntry) before the entry goes anywhere.
-func intact(entry []byte) bool {
-	n := len(entry) - crc32.Size
-	return n > 0 && crc32.Checksum(entry[:n], castagnoli) == binary.BigEndian.Uint32(entry[n:])
 }
 
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }

@@ -50,16 +50,25 @@ func EncodeEntry(commands []Command) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(entry, crc32.Checksum(entry, castagnoli)), nil
 }
 
-// DecodeEntry is the inverse of EncodeEntry.  The error is [ErrCorrupt] or [ErrUnknownCommand], wrapped.  The commands share no memory
-// with entry, and take no more than a small multiple of its size.
-func DecodeEntry(entry []byte) ([]Command, error) {
+// CheckEntry compares the checksum of an entry, of any version, without decoding it.  The error is [ErrCorrupt], wrapped.
+func CheckEntry(entry []byte) error {
 	if len(entry) < 1+crcBytes {
-		return nil, fmt.Errorf("fsm: log entry: %d bytes, want at least %d: %w", len(entry), 1+crcBytes, ErrCorrupt)
+		return fmt.Errorf("fsm: log entry: %d bytes, want at least %d: %w", len(entry), 1+crcBytes, ErrCorrupt)
 	}
 	body, trailer := entry[:len(entry)-crcBytes], entry[len(entry)-crcBytes:]
 	if got, want := crc32.Checksum(body, castagnoli), binary.BigEndian.Uint32(trailer); got != want {
-		return nil, fmt.Errorf("fsm: log entry: checksum %08x, want %08x: %w", got, want, ErrCorrupt)
+		return fmt.Errorf("fsm: log entry: checksum %08x, want %08x: %w", got, want, ErrCorrupt)
 	}
+	return nil
+}
+
+// DecodeEntry is the inverse of EncodeEntry.  The error is [ErrCorrupt] or [ErrUnknownCommand], wrapped.  The commands share no memory
+// with entry, and take no more than a small multiple of its size.
+func DecodeEntry(entry []byte) ([]Command, error) {
+	if err := CheckEntry(entry); err != nil {
+		return nil, err
+	}
+	body := entry[:len(entry)-crcBytes]
 	if body[0] != entryVersion {
 		return nil, fmt.Errorf("fsm: log entry: version %d, want %d: %w", body[0], entryVersion, ErrUnknownCommand)
 	}
