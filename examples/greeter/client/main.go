@@ -3,16 +3,21 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log"
+	"strings"
 
 	"github.com/pyro-cluster/pyro-cluster/failover"
 	"github.com/pyro-cluster/pyro-cluster/naming"
 )
 
+var nodes = flag.String("ns", "localhost:9090,localhost:9190,localhost:9290", "name server nodes")
+
 func main() {
+	flag.Parse()
 	ctx := context.Background()
-	ns, err := naming.NewClient([]string{"localhost:9090", "localhost:9190", "localhost:9290"}, naming.ClientOptions{})
+	ns, err := naming.NewClient(strings.Split(*nodes, ","), naming.ClientOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

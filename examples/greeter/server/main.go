@@ -3,8 +3,11 @@ package main
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"log"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +20,10 @@ type Greeter struct{}
 
 func (Greeter) SayHello(name string) string { return "Hello, " + name + ", says Go." }
 
+var nodes = flag.String("ns", "localhost:9090,localhost:9190,localhost:9290", "name server nodes")
+
 func main() {
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	d, err := core.Listen("localhost:0", core.DaemonOptions{})
@@ -27,11 +33,11 @@ func main() {
 	})
 	check(err)
 	go d.Serve(context.Background())
-	ns, err := naming.NewClient([]string{"localhost:9090", "localhost:9190", "localhost:9290"}, naming.ClientOptions{})
+	ns, err := naming.NewClient(strings.Split(*nodes, ","), naming.ClientOptions{})
 	check(err)
 	member, err := ns.Join(ctx, "greeter", uri, naming.JoinOptions{})
 	check(err)
-	log.Println("serving", uri)
+	fmt.Println("serving", uri)
 
 	<-ctx.Done() // leave the group, finish the calls under way, then stop
 	bye, cancel := context.WithTimeout(context.Background(), 5*time.Second)
