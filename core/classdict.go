@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,25 +36,9 @@ func classDict(v any) (Dict, bool) {
 	case ExceptionClass:
 		return exceptionDict(&RemoteError{Class: v}), true
 	case error:
-		return exceptionDict(asRemoteError(v)), true
+		return exceptionDict(methodError(v)), true
 	}
 	return nil, false
-}
-
-// asRemoteError is how an error of Go's travels: as the exception that it wraps, or else as one with its text.
-func asRemoteError(err error) *RemoteError {
-	if e, ok := errors.AsType[*RemoteError](err); ok && e != nil {
-		return e
-	}
-	class, ok := errors.AsType[ExceptionClass](err)
-	switch {
-	case ok:
-	case errors.Is(err, context.DeadlineExceeded):
-		class = TimeoutError
-	default:
-		class = RuntimeError
-	}
-	return &RemoteError{Class: class, Args: []any{err.Error()}}
 }
 
 func exceptionDict(e *RemoteError) Dict {

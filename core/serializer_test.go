@@ -170,7 +170,7 @@ func TestGoValues(t *testing.T) {
 		{"error", errors.New("x"), RuntimeError.New("x")}, {"error type", testError{5}, RuntimeError.New("code")},
 		{"wrapped exception", fmt.Errorf("y: %w", NamingError.New("x")), NamingError.New("x")},
 		{"class", NamingError, &RemoteError{Class: NamingError}}, {"wrapped class", fmt.Errorf("x: %w", NamingError), NamingError.New("x: Pyro5.errors.NamingError")},
-		{"deadline", fmt.Errorf("x: %w", context.DeadlineExceeded), TimeoutError.New("x: context deadline exceeded")},
+		{"deadline", fmt.Errorf("x: %w", context.DeadlineExceeded), ExceptionClass("builtins.TimeoutError").New("x: context deadline exceeded")},
 	}
 	for _, tt := range tests {
 		for _, s := range serializers {

@@ -31,7 +31,8 @@ import "time"
 // undoes when a []byte is asked for.
 //
 // An error is written as the *[RemoteError] that it is or wraps, else with its text as the [ExceptionClass] that it wraps, as a
-// TimeoutError if it is context.DeadlineExceeded, and as a builtins.RuntimeError otherwise.
+// builtins.TimeoutError if it is context.DeadlineExceeded, and as a builtins.RuntimeError otherwise: the same whether a method returns it
+// as its error or as a value.
 
 // Tuple is a Python tuple.
 type Tuple []any
