@@ -57,6 +57,8 @@ const (
 const (
 	// messageTimeout is for each step of a message that a client began to send, or of a reply that it does not take.
 	messageTimeout = 30 * time.Second
+	// maxConnectBytes bounds CONNECT, which comes from clients that nobody has approved of yet.
+	maxConnectBytes = 1 << 20
 	// maxRefusing is how many clients beyond MaxConnections are told so at once; others are just hung up on.
 	maxRefusing = 64
 	// daemonID is the id of the object that every daemon has.
@@ -382,17 +384,22 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 // Close stops at once: connections are cut, the contexts of running methods end.  It does not wait for them, Serve does.
 func (d *Daemon) Close() error {
 	err := d.closeListener()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return err
-	}
-	d.closed = true
-	close(d.stopped)
-	for c := range d.conns {
+	for _, c := range d.stop() { // without the lock: TLS says goodbye, for which the peer may take its time
 		c.nc.Close()
 	}
 	return err
+}
+
+// stop makes the daemon closed and returns the connections that it had.
+func (d *Daemon) stop() []*serverConn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	close(d.stopped)
+	return slices.Collect(maps.Keys(d.conns))
 }
 
 // servant is the object "Pyro.Daemon" (Pyro5 server.py, DaemonObject).

@@ -128,7 +128,9 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 // readConnect reads the first message under the deadline of the handshake alone.
 func (c *serverConn) readConnect() (message, error) {
 	c.stepTimeout = 0
+	c.limit = min(c.limit, maxConnectBytes)
 	m, err := c.readMessage()
+	c.limit = c.d.opts.MaxMessageBytes
 	if err == nil && m.typ != msgConnect {
 		err = errMessageType(m.typ, "1")
 	}
@@ -149,7 +151,8 @@ func (c *serverConn) endHandshake() bool {
 func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (reply any, a Annotations, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%v", r)
+			err = panicError(r)
+			c.d.logPanic(call, err)
 		}
 	}()
 	if c.d.draining.Load() {
@@ -383,8 +386,21 @@ func (c *serverConn) startOneway(call *servedCall, o *object, r Request) bool {
 	return true
 }
 
+// logPanic reports an error that is a panic, with the stack.
+func (d *Daemon) logPanic(call *servedCall, err error) (wasPanic bool) {
+	p, wasPanic := errors.AsType[*panicked](err)
+	if wasPanic {
+		d.opts.Logger.LogAttrs(call, slog.LevelError, "panic in a method", slog.String("object", call.info.Object),
+			slog.String("method", call.info.Method), slog.Any("error", err), slog.Any("stack", p.Traceback))
+	}
+	return wasPanic
+}
+
 // logUnseen reports the error of a call whose caller does not get it.
 func (d *Daemon) logUnseen(call *servedCall, err error) {
+	if d.logPanic(call, err) {
+		return
+	}
 	d.opts.Logger.LogAttrs(call, slog.LevelWarn, "oneway call failed", slog.String("object", call.info.Object),
 		slog.String("method", call.info.Method), slog.Any("peer", call.info.Peer), slog.Any("error", err))
 }
@@ -578,9 +594,8 @@ func (c *servedCall) replyHeader(m message) header {
 // class is CommunicationError; here the client learns the reason.)
 func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
 	e := exception(err)
-	if _, ok := errors.AsType[*panicked](err); ok {
-		c.d.opts.Logger.LogAttrs(call, slog.LevelError, "panic in a method", slog.String("object", call.info.Object),
-			slog.String("method", call.info.Method), slog.Any("error", err), slog.Any("stack", e.Traceback))
+	if m.flags&flagOneway == 0 {
+		c.d.logPanic(call, err)
 	}
 	goesOn := !e.Is(CommunicationError) && !e.Is(SecurityError)
 	if m.flags&flagOneway != 0 {

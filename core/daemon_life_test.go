@@ -459,6 +459,10 @@ func TestLogger(t *testing.T) {
 	if got := within(t, records); got != "panic in a method" {
 		t.Errorf("got %q", got)
 	}
+	p.CallOneway(t.Context(), "panic", "oops")
+	if got := within(t, records); got != "panic in a method" {
+		t.Errorf("oneway: got %q", got)
+	}
 	c := connectRaw(t, d, "account")
 	c.sendBytes([]byte("GET / "))
 	if got := within(t, records); got != "bad message" {

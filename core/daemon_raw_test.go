@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -222,6 +223,21 @@ func TestHandshakeRefusals(t *testing.T) {
 			c.expectClosed()
 		})
 	}
+	t.Run("large message before the handshake", func(t *testing.T) {
+		t.Parallel()
+		_, d, _ := serveAccount(t, DaemonOptions{}, ProxyOptions{})
+		c := dialRaw(t, d)
+		c.sendBytes(changed(12, 0, 0x10, 0, 1))
+		if got, want := c.parse(c.receive()), "message too large (1048577, max=1048576)"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		c = connectRaw(t, d, "account")
+		c.send(header{typ: msgInvoke, serializer: 4, seq: 1}, nil,
+			c.request(Request{Object: "account", Method: "echo", Args: []any{strings.Repeat("x", 1<<20)}, Kwargs: noKwargs}))
+		if m := c.receive(); m.flags&flagException != 0 {
+			t.Errorf("after the handshake: got %v", c.parse(m))
+		}
+	})
 	t.Run("unknown serializer", func(t *testing.T) {
 		t.Parallel()
 		c := dialRaw(t, d)
@@ -578,7 +594,9 @@ func TestValidateHandshake(t *testing.T) {
 		}
 		return nil, SecurityError.New("wrong password")
 	}
-	_, d, p := serveAccount(t, DaemonOptions{ValidateHandshake: validate}, ProxyOptions{Handshake: "secret", ValidateHandshake: func(v any) error {
+	records := make(logRecords, 100)
+	opts := DaemonOptions{ValidateHandshake: validate, Logger: slog.New(records)}
+	_, d, p := serveAccount(t, opts, ProxyOptions{Handshake: "secret", ValidateHandshake: func(v any) error {
 		if list, ok := v.([]any); !ok || list[0] != "welcome" {
 			return errors.New("unexpected welcome")
 		}
@@ -587,13 +605,16 @@ func TestValidateHandshake(t *testing.T) {
 	if err := p.Call(t.Context(), "ping", nil); err != nil {
 		t.Fatal(err)
 	}
-	for handshake, want := range map[string]string{"guess": "wrong password", "panic": "boom"} {
+	for handshake, want := range map[string]string{"guess": "wrong password", "panic": "panic: boom"} {
 		refused := NewProxy(d.URI("account"), ProxyOptions{Handshake: handshake})
 		err := refused.Call(t.Context(), "ping", nil)
 		if e, ok := errors.AsType[*TransportError](err); !ok || e.Written || e.Op != opHandshake || !strings.HasSuffix(e.Err.Error(), "rejected: "+want) {
 			t.Errorf("%s: got %v, want a refusal with %q", handshake, err, want)
 		}
 		refused.Close()
+	}
+	if got := within(t, records); got != "panic in a method" {
+		t.Errorf("logged: got %q", got)
 	}
 	picky := NewProxy(d.URI("account"), ProxyOptions{Handshake: "secret", ValidateHandshake: func(any) error { return io.ErrNoProgress }})
 	defer picky.Close()
