@@ -82,6 +82,7 @@ type outgoing struct {
 	annotations   Annotations // not changed once in a context
 	correlationID [16]byte
 	hasID         bool
+	reply         *Annotations // where those of the reply go; nil if nobody asks
 }
 
 type outgoingKey struct{}
@@ -107,6 +108,14 @@ func WithAnnotations(ctx context.Context, a Annotations) context.Context {
 	}
 	maps.Copy(merged, a)
 	out.annotations = merged
+	return context.WithValue(ctx, outgoingKey{}, out)
+}
+
+// WithReplyAnnotations returns a context whose calls store the annotations of their replies in a: one call after the other, as each
+// overwrites what the one before left.  A call without a reply leaves a as it was.
+func WithReplyAnnotations(ctx context.Context, a *Annotations) context.Context {
+	out, _ := ctx.Value(outgoingKey{}).(outgoing)
+	out.reply = a
 	return context.WithValue(ctx, outgoingKey{}, out)
 }
 

@@ -136,6 +136,20 @@ func (e *TransportError) Error() string {
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
 
+// LocalError is a mistake that was found on this side: a request that cannot be sent, or a result that does not fit into the
+// variable for it.  Every server would be answered in the same way.  Unwrap gives the cause; that of a member which the object does
+// not have is an AttributeError, as in Pyro.
+type LocalError struct {
+	// Executed is set when the server answered, and only its result could not be stored.  If not, nothing of the request was sent.
+	Executed bool
+	Err      error
+}
+
+func (e *LocalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *LocalError) Unwrap() error { return e.Err }
+
 // ErrClosed is returned by a Proxy or Daemon that was closed.
 var ErrClosed = errors.New("core: closed")
 

@@ -117,7 +117,7 @@ func parseHeader(b []byte, limit int) (header, error) {
 		return header{}, protocolError("invalid message or protocol version")
 	}
 	if total := h.bodyLen(); total > int64(limit) {
-		return header{}, protocolError("message too large (%d, max=%d)", total, limit)
+		return header{}, tooLarge(total, limit)
 	}
 	return h, nil
 }
@@ -248,7 +248,7 @@ func beginMessage(dst []byte, a Annotations) ([]byte, error) {
 	slices.Sort(ids)
 	for _, id := range ids {
 		if len(a[id]) > maxSendBytes {
-			return dst, tooLarge(len(a[id]), maxSendBytes)
+			return dst, tooLarge(int64(len(a[id])), maxSendBytes)
 		}
 		dst = append(dst, id...)
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(a[id])))
@@ -269,7 +269,7 @@ func annotationsBytes(a Annotations) (n int) {
 func finishMessage(b []byte, h header) error {
 	body := len(b) - headerBytes
 	if body > maxSendBytes {
-		return tooLarge(body, maxSendBytes)
+		return tooLarge(int64(body), maxSendBytes)
 	}
 	copy(b, headerTag)
 	binary.BigEndian.PutUint16(b[4:], protocolVersion)
@@ -299,8 +299,9 @@ func appendMessage(dst []byte, h header, a Annotations, payload []byte) ([]byte,
 	return dst, nil
 }
 
-func tooLarge(n, limit int) error {
-	return MessageTooLargeError.New("message too large (%d, max=%d)", n, limit)
+// tooLarge has the text of Pyro5, which calls it a ProtocolError; the class below that says more.
+func tooLarge(n int64, limit int) error {
+	return &wireError{MessageTooLargeError, fmt.Sprintf("message too large (%d, max=%d)", n, limit)}
 }
 
 // inflate decompresses a payload to at most limit bytes; memory grows with what comes out, not with what is claimed.
@@ -316,7 +317,7 @@ func inflate(data []byte, limit int) ([]byte, error) {
 		return nil, protocolError("compressed payload: %v", err)
 	}
 	if n > int64(limit) {
-		return nil, protocolError("message too large (inflated, max=%d)", limit)
+		return nil, &wireError{MessageTooLargeError, fmt.Sprintf("message too large (inflated, max=%d)", limit)}
 	}
 	return out.Bytes(), nil
 }

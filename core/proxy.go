@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Caller is what a [Proxy] of one endpoint and a proxy of an object group have in common.
@@ -47,7 +48,11 @@ type ProxyOptions struct {
 	MaxMessageBytes int
 	// MaxIdle is how many idle connections are kept; zero means 8.  Any number can be in use: calls do not wait for each other.
 	MaxIdle int
-	// Dial opens connections; nil means a net.Dialer with TCP_NODELAY and keep-alive.
+	// ConnectTimeout bounds how long the server may take until a connection is ready for calls: dialing, TLS and handshake
+	// together.  Zero means 10 s; negative means no bound but the call's context.
+	ConnectTimeout time.Duration
+	// Dial opens connections; nil means a net.Dialer with TCP_NODELAY and keep-alive.  A Write that fails has to say how many bytes
+	// it sent: after none at all the method counts as not executed.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// TLS, when not nil, is the client's configuration for TLS connections.
 	TLS *tls.Config
@@ -55,17 +60,18 @@ type ProxyOptions struct {
 
 // The defaults of [ProxyOptions].
 const (
-	defaultMaxReplyBytes = 1 << 30
-	defaultMaxIdle       = 8
-	defaultHandshake     = "hello"
+	defaultMaxReplyBytes  = 1 << 30
+	defaultMaxIdle        = 8
+	defaultHandshake      = "hello"
+	defaultConnectTimeout = 10 * time.Second
 )
 
 // Proxy calls one remote object.  It connects when first used, keeps idle connections, and connects anew after a failure.
 // Its methods are safe for concurrent use; concurrent calls run in parallel on connections of their own.
 //
-// An error is a *[TransportError] if there was no answer, a *[RemoteError] if the server answered with an exception, [ErrClosed]
-// after Close, and otherwise a mistake found here before anything was sent (an unknown method is an AttributeError, as in Pyro5)
-// or a result that does not fit into out.
+// An error is a *[TransportError] if there was no answer, a *[RemoteError] if the server answered with an exception, a
+// *[LocalError] if the request could not be sent (an unknown method is an AttributeError, as in Pyro5) or its result not be stored
+// in out, and [ErrClosed] after Close.
 //
 // Nothing is sent twice.  An idle connection that the server has closed meanwhile is replaced before the call is written, so that
 // a restart of the server between two calls goes unnoticed.
@@ -87,6 +93,9 @@ var _ Caller = (*Proxy)(nil)
 func NewProxy(uri URI, opts ProxyOptions) *Proxy {
 	setDefault(&opts.MaxMessageBytes, defaultMaxReplyBytes)
 	setDefault(&opts.MaxIdle, defaultMaxIdle)
+	if opts.ConnectTimeout == 0 {
+		opts.ConnectTimeout = defaultConnectTimeout
+	}
 	if opts.Handshake == nil {
 		opts.Handshake = defaultHandshake
 	}
@@ -146,12 +155,11 @@ func (p *Proxy) Ping(ctx context.Context) error {
 // Close implements [Caller].
 func (p *Proxy) Close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	p.idle = nil
-	for c := range p.open {
+	open := p.open
+	p.closed, p.idle, p.open = true, nil, nil
+	p.mu.Unlock()
+	for c := range open { // without the lock: TLS says goodbye, for which the peer may take its time
 		c.Close() // of a socket that is given up: its error says nothing
-		delete(p.open, c)
 	}
 	return nil
 }
@@ -179,11 +187,11 @@ var noKwargs = map[string]any{}
 func (p *Proxy) call(ctx context.Context, m member, r Request, flags uint16, out any) error {
 	return p.with(ctx, func(c *clientConn) error {
 		if err := c.members.check(m, p.uri); err != nil {
-			return err
+			return &LocalError{Err: err}
 		}
 		r.Object = c.object
 		if m.kind == isMethod && c.members.oneway[r.Method] {
-			flags |= flagOneway
+			return c.invoke(ctx, r, flags|flagOneway, out)
 		}
 		return c.invoke(ctx, r, flags, out)
 	})
@@ -337,26 +345,45 @@ func (p *Proxy) resolve(ctx context.Context) (URI, error) {
 	return URI{}, fault
 }
 
-// connectTo tries msgpack and, unless the options name a serializer, serpent: a server that does not know the serializer of a
-// CONNECT closes the connection without a word.
+// errConnectTimeout is the cause of a context that ends with ConnectTimeout.
+var errConnectTimeout = errors.New("ConnectTimeout")
+
+// connectTo makes a connection within ConnectTimeout.
 func (p *Proxy) connectTo(ctx context.Context, uri URI) (*clientConn, error) {
-	name := p.opts.Serializer
+	if p.opts.ConnectTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, p.opts.ConnectTimeout, errConnectTimeout)
+		defer cancel()
+	}
 	switch {
-	case name != "":
+	case p.opts.Serializer != "":
+		return p.dialAndShake(ctx, uri, p.opts.Serializer)
 	case p.serpent.Load():
-		name = "serpent"
-	default:
-		name = "msgpack"
+		return p.dialAndShake(ctx, uri, "serpent")
 	}
-	c, err := p.dialAndShake(ctx, uri, name)
-	if err == nil || p.opts.Serializer != "" || name != "msgpack" || !hungUp(err) {
-		return c, err
-	}
-	c, err = p.dialAndShake(ctx, uri, "serpent")
-	if err == nil {
-		p.serpent.Store(true)
+	c, err := p.dialAndShake(ctx, uri, "msgpack")
+	if err != nil && hungUp(err) {
+		return p.fallBack(ctx, uri)
 	}
 	return c, err
+}
+
+// fallBack connects with serpent to a server that hung up on msgpack, as one does, without a word, that does not know the
+// serializer of a CONNECT.  A server that is being restarted hangs up as well; so msgpack is tried again once serpent worked.
+func (p *Proxy) fallBack(ctx context.Context, uri URI) (*clientConn, error) {
+	c, err := p.dialAndShake(ctx, uri, "serpent")
+	if err != nil {
+		return nil, err
+	}
+	again, err := p.dialAndShake(ctx, uri, "msgpack")
+	if err == nil {
+		c.Close()
+		return again, nil
+	}
+	if hungUp(err) {
+		p.serpent.Store(true)
+	}
+	return c, nil
 }
 
 // hungUp reports whether the server closed during the handshake.
@@ -368,7 +395,7 @@ func hungUp(err error) bool {
 func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*clientConn, error) {
 	s, ok := SerializerByName(serializer)
 	if !ok {
-		return nil, fmt.Errorf("core: unknown serializer %q", serializer)
+		return nil, &LocalError{Err: fmt.Errorf("core: unknown serializer %q", serializer)}
 	}
 	network, address := uri.Address()
 	nc, err := p.dial(ctx, network, address)
@@ -382,11 +409,6 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 	if err := c.handshake(ctx, p.opts.Handshake, p.opts.ValidateHandshake); err != nil {
 		c.Close()
 		return nil, err
-	}
-	if c.members.isEmpty() {
-		c.Close()
-		return nil, PyroError.New(
-			"remote object '%s' doesn't expose any methods or attributes. Did you forget setting @expose on them?", p.uri)
 	}
 	return c, nil
 }

@@ -65,7 +65,7 @@ func (c *clientConn) handshake(ctx context.Context, data any, validate func(any)
 	if err := c.encode(header{typ: msgConnect, seq: c.seq}, a, func(dst []byte) ([]byte, error) {
 		return c.serializer.AppendValue(dst, request)
 	}); err != nil {
-		return err
+		return &LocalError{Err: fmt.Errorf("core: handshake: %w", err)}
 	}
 	m, err := c.exchange(ctx, true)
 	if err == nil {
@@ -107,6 +107,10 @@ func (c *clientConn) connected(m message, validate func(any) error) error {
 	if contracts, c.ours = m.annotation(annotationContracts); c.ours {
 		c.members.Contracts = parseContracts(contracts)
 	}
+	if c.members.isEmpty() {
+		return &wireError{PyroError, fmt.Sprintf(
+			"remote object '%s' doesn't expose any methods or attributes. Did you forget setting @expose on them?", c.proxy.uri)}
+	}
 	if validate != nil {
 		return validate(reply["handshake"])
 	}
@@ -146,15 +150,20 @@ func (c *clientConn) invoke(ctx context.Context, r Request, flags uint16, out an
 func (c *clientConn) request(ctx context.Context, r Request, flags uint16) (message, error) {
 	c.seq++
 	h := header{typ: msgInvoke, serializer: c.serializer.ID(), flags: flags, seq: c.seq}
-	err := c.encode(h, outgoingFrom(ctx), func(dst []byte) ([]byte, error) { return c.serializer.AppendRequest(dst, r) })
+	o := outgoingFrom(ctx)
+	err := c.encode(h, o, func(dst []byte) ([]byte, error) { return c.serializer.AppendRequest(dst, r) })
 	if err != nil {
-		return message{}, fmt.Errorf("core: %s: %w", r.Method, err)
+		return message{}, &LocalError{Err: fmt.Errorf("core: %s: %w", r.Method, err)}
 	}
 	m, err := c.exchange(ctx, flags&flagOneway == 0)
 	if err != nil || flags&flagOneway != 0 {
 		return message{}, err
 	}
-	return m, c.checkReply(m)
+	err = c.checkReply(m)
+	if err == nil && o.reply != nil {
+		*o.reply = m.annotationMap()
+	}
+	return m, err
 }
 
 // checkReply compares a reply with its request, as Pyro5's client does.
@@ -296,9 +305,9 @@ func (c *clientConn) result(ctx context.Context, m message, method string, out a
 }
 
 // isUnknownObject reports whether a stock server says that it does not have the object.  The same exception of a call that the method made
-// itself passed through Pyro5's client there, as its traceback tells.
+// itself passed through Pyro5's client there, as its traceback tells; without a traceback nothing is known.
 func isUnknownObject(e *RemoteError) bool {
-	return e.Class == DaemonError && e.Text() == "unknown object" &&
+	return e.Class == DaemonError && e.Text() == "unknown object" && len(e.Traceback) > 0 &&
 		!slices.ContainsFunc(e.Traceback, func(line string) bool { return strings.Contains(line, "_pyroInvoke") })
 }
 
@@ -307,7 +316,7 @@ func (c *clientConn) store(out any, method string, v any) error {
 		return nil
 	}
 	if err := Convert(out, v); err != nil {
-		return fmt.Errorf("%w (result of %s)", err, method)
+		return &LocalError{Executed: true, Err: fmt.Errorf("%w (result of %s)", err, method)}
 	}
 	return nil
 }
@@ -315,8 +324,11 @@ func (c *clientConn) store(out any, method string, v any) error {
 // stream hands the connection to a Stream.
 func (c *clientConn) stream(ctx context.Context, m message, method string, out any) error {
 	id, _ := m.annotation(annotationStream)
-	if len(id) == 0 {
+	switch {
+	case len(id) == 0:
 		return c.badReply(protocolError("result of call is an iterator, but the server is not configured to allow streaming"))
+	case c.streaming:
+		return c.badReply(protocolError("item of a stream is an iterator")) // it would share the connection with its own stream
 	}
 	s := &Stream{c: c, id: string(id)}
 	switch out := out.(type) {
@@ -328,10 +340,14 @@ func (c *clientConn) stream(ctx context.Context, m message, method string, out a
 		*out = s
 	default:
 		err := s.sendClose(ctx)
-		if out == nil {
-			return err
+		if err != nil {
+			c.broken = true // the stream ends with its connection
 		}
-		return errors.Join(fmt.Errorf("core: result of %s is a stream: got %T to store it, want **core.Stream", method, out), err)
+		if out == nil {
+			return nil // the call was answered, whatever became of its result
+		}
+		err = errors.Join(fmt.Errorf("core: result of %s is a stream: got %T to store it, want **core.Stream", method, out), err)
+		return &LocalError{Executed: true, Err: err}
 	}
 	c.streaming = true
 	return nil

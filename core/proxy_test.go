@@ -15,8 +15,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -96,6 +98,9 @@ func TestScriptedReplies(t *testing.T) {
 			c.send(header{typ: msgResult, serializer: 4, seq: r.seq, flags: result | flagException}, nil,
 				c.value(4, exception(DaemonError, "unknown object", "Traceback\n", "in handleRequest\n")))
 		}},
+		{name: "unknown object, nobody knows of whom", remote: true, want: DaemonError, answer: func(c *rawClient, r message) {
+			c.send(header{typ: msgResult, serializer: 4, seq: r.seq, flags: result | flagException}, nil, c.value(4, exception(DaemonError, "unknown object")))
+		}},
 		{name: "unknown object of a call that the method made", remote: true, want: DaemonError, answer: func(c *rawClient, r message) {
 			c.send(header{typ: msgResult, serializer: 4, seq: r.seq, flags: result | flagException}, nil,
 				c.value(4, exception(DaemonError, "unknown object", "Traceback\n", "client.py, line 9, in _pyroInvoke\n")))
@@ -121,7 +126,7 @@ func TestScriptedReplies(t *testing.T) {
 		{name: "unparseable", dropped: true, answer: func(c *rawClient, r message) {
 			c.send(header{typ: msgResult, serializer: 4, seq: r.seq}, nil, []byte{0xc1})
 		}},
-		{name: "too large", dropped: true, want: ProtocolError, text: "message too large (2000, max=1000)", answer: func(c *rawClient, r message) {
+		{name: "too large", dropped: true, want: MessageTooLargeError, text: "message too large (2000, max=1000)", answer: func(c *rawClient, r message) {
 			c.send(header{typ: msgResult, serializer: 4, seq: r.seq}, nil, make([]byte, 2000))
 		}},
 		{name: "garbage", dropped: true, want: ProtocolError, text: "invalid data", answer: func(c *rawClient, r message) {
@@ -270,8 +275,36 @@ func TestSerpentFallback(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if want := []uint8{4, 1, 1, 1}; !slices.Equal(seen, want) {
+	if want := []uint8{4, 1, 4, 1, 1}; !slices.Equal(seen, want) {
 		t.Errorf("serializers of the handshakes: got %v, want %v", seen, want)
+	}
+}
+
+// TestNoFallbackAfterRestart has a server that hangs up once, as one does that is being restarted.
+func TestNoFallbackAfterRestart(t *testing.T) {
+	t.Parallel()
+	var connects atomic.Int32
+	uri := fakeServer(t, func(c *rawClient) {
+		if connects.Add(1) == 1 {
+			c.readMessage()
+			return
+		}
+		if !c.welcome() {
+			return
+		}
+		if m, err := c.readMessage(); err == nil {
+			c.send(header{typ: msgResult, serializer: m.serializer, seq: m.seq}, nil, c.value(m.serializer, int(m.serializer)))
+		}
+	})
+	p := proxyFor(t, uri, ProxyOptions{})
+	for range 2 {
+		var serializer int
+		if err := p.Call(t.Context(), "m", &serializer); err != nil || serializer != 4 {
+			t.Errorf("got serializer %d, %v, want 4", serializer, err)
+		}
+	}
+	if n := connects.Load(); n != 4 {
+		t.Errorf("%d connections, want 4: msgpack, serpent, msgpack, and one for the second call", n)
 	}
 }
 
@@ -408,6 +441,41 @@ func TestStaleWithoutPeek(t *testing.T) {
 	}
 }
 
+// TestMethodIsNoLongerOneway has a server that is replaced, behind a connection that nobody can look at, by one whose method answers.
+func TestMethodIsNoLongerOneway(t *testing.T) {
+	t.Parallel()
+	var connects atomic.Int32
+	uri := fakeServer(t, func(c *rawClient) {
+		m, err := c.readMessage()
+		if err != nil {
+			return
+		}
+		oneway := Set{"m"}
+		if connects.Add(1) > 1 {
+			oneway = Set{}
+		}
+		meta := map[string]any{"methods": Set{"m"}, "oneway": oneway, "attrs": Set{}}
+		c.send(header{typ: msgConnectOK, serializer: 4, seq: m.seq}, nil, c.value(4, map[string]any{"meta": meta}))
+		if m, err = c.readMessage(); err == nil && m.flags&flagOneway == 0 {
+			c.send(header{typ: msgResult, serializer: 4, seq: m.seq}, nil, c.value(4, "answer"))
+		}
+	})
+	var conns []*plainConn
+	p := proxyFor(t, uri, ProxyOptions{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := new(net.Dialer).DialContext(ctx, network, address)
+		conns = append(conns, &plainConn{Conn: nc})
+		return conns[len(conns)-1], err
+	}})
+	if _, err := p.Metadata(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conns[0].broken = true
+	var out string
+	if err := p.Call(t.Context(), "m", &out); err != nil || out != "answer" {
+		t.Errorf("got %q, %v, want the answer of the new server", out, err)
+	}
+}
+
 // plainConn hides that a connection is a socket, and fails on demand.
 type plainConn struct {
 	net.Conn
@@ -526,6 +594,64 @@ func TestContextEndsConnect(t *testing.T) {
 	}
 }
 
+// TestConnectTimeout has servers that take their time, in virtual time.
+func TestConnectTimeout(t *testing.T) {
+	t.Parallel()
+	uri := URI{Protocol: "PYRO", Object: "account", Host: "memory", Port: 1}
+	unheard := func(context.Context, string, string) (net.Conn, error) {
+		client, _ := net.Pipe()
+		return client, nil
+	}
+	unreachable := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	late := func(ctx context.Context, network, address string) (net.Conn, error) {
+		<-time.After(2 * time.Second)
+		return unheard(ctx, network, address)
+	}
+	for _, test := range []struct {
+		name string
+		opts ProxyOptions
+		op   string
+		want time.Duration
+	}{
+		{"no answer", ProxyOptions{Dial: unheard, ConnectTimeout: 3 * time.Second}, opHandshake, 3 * time.Second},
+		{"no connection", ProxyOptions{Dial: unreachable, ConnectTimeout: 3 * time.Second}, "connect", 3 * time.Second},
+		{"both together", ProxyOptions{Dial: late, ConnectTimeout: 3 * time.Second}, opHandshake, 3 * time.Second},
+		{"no TLS", ProxyOptions{Dial: unheard, ConnectTimeout: 3 * time.Second, TLS: &tls.Config{ServerName: "x"}}, "connect", 3 * time.Second},
+		{"default", ProxyOptions{Dial: unheard}, opHandshake, defaultConnectTimeout},
+		{"none", ProxyOptions{Dial: unheard, ConnectTimeout: -1}, opHandshake, time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := NewProxy(uri, test.opts)
+				defer p.Close()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				began := time.Now()
+				err := p.Call(ctx, "m", nil)
+				e, ok := errors.AsType[*TransportError](err)
+				if !ok || e.Written || e.Op != test.op || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != test.want {
+					t.Errorf("got %v after %v, want a deadline in %q after %v", err, time.Since(began), test.op, test.want)
+				}
+			})
+		})
+	}
+	t.Run("calls may take longer", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, DaemonOptions{}, func(t *testing.T, ln *pipeListener, a *account, uri URI) {
+			p := NewProxy(uri, ProxyOptions{Dial: ln.dial, ConnectTimeout: time.Second})
+			defer p.Close()
+			time.AfterFunc(time.Minute, func() { a.release <- struct{}{} })
+			if err := p.Call(t.Context(), "block", nil, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
 func TestProxyClose(t *testing.T) {
 	t.Parallel()
 	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -614,31 +740,40 @@ func TestLocalChecks(t *testing.T) {
 		{"method read", p.Attr(ctx, "echo", nil), fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute 'echo'", uri)},
 		{"attribute written", p.SetAttr(ctx, "nope", 1), fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute 'nope'", uri)},
 	} {
-		e, ok := test.err.(*RemoteError)
-		if !ok || e.Error() != test.want || !errors.Is(e, AttributeError) {
-			t.Errorf("%s:\n got %v\nwant %s", test.name, test.err, test.want)
+		if !isLocal(test.err, false) || test.err.Error() != test.want || !errors.Is(test.err, AttributeError) {
+			t.Errorf("%s:\n got %v (%[2]T)\nwant %s", test.name, test.err, test.want)
 		}
 	}
-	if err := p.Call(ctx, "echo", nil, make(chan int)); err == nil || errors.As(err, new(*TransportError)) {
-		t.Errorf("argument that cannot be sent: got %v", err)
+	if err := p.Call(ctx, "echo", nil, make(chan int)); !isLocal(err, false) {
+		t.Errorf("argument that cannot be sent: got %v (%[1]T)", err)
 	}
 	var n int
-	if err := p.Call(ctx, "echo", &n, "text"); err == nil || err.Error() != "core: got str, want int (result of echo)" {
-		t.Errorf("result of another type: got %v", err)
+	if err := p.Call(ctx, "echo", &n, "text"); !isLocal(err, true) || err.Error() != "core: got str, want int (result of echo)" {
+		t.Errorf("result of another type: got %v (%[1]T)", err)
 	}
-	if err := p.Call(WithAnnotations(ctx, Annotations{"TOOLONG": nil}), "ping", nil); !errors.Is(err, ProtocolError) {
-		t.Errorf("bad annotation id: got %v", err)
+	if err := p.Call(WithAnnotations(ctx, Annotations{"TOOLONG": nil}), "ping", nil); !isLocal(err, false) || !errors.Is(err, ProtocolError) {
+		t.Errorf("bad annotation id: got %v (%[1]T)", err)
 	}
 	if len(p.idle) != 1 {
 		t.Errorf("%d idle connections, want 1: mistakes found here do not cost a connection", len(p.idle))
 	}
 	bad := proxyFor(t, d.URI("account"), ProxyOptions{Serializer: "pickle"})
-	if err := bad.Ping(ctx); err == nil || err.Error() != `core: unknown serializer "pickle"` {
-		t.Errorf("got %v", err)
+	if err := bad.Ping(ctx); !isLocal(err, false) || err.Error() != `core: unknown serializer "pickle"` {
+		t.Errorf("got %v (%[1]T)", err)
+	}
+	mute := proxyFor(t, d.URI("account"), ProxyOptions{Handshake: make(chan int)})
+	if err := mute.Ping(ctx); !isLocal(err, false) {
+		t.Errorf("handshake that cannot be sent: got %v (%[1]T)", err)
 	}
 	if len(a.entered) != 0 {
 		t.Error("something was run")
 	}
+}
+
+// isLocal reports whether err is a LocalError, of a call that was executed or not.
+func isLocal(err error, executed bool) bool {
+	e, ok := err.(*LocalError)
+	return ok && e.Executed == executed
 }
 
 func TestMetadata(t *testing.T) {
@@ -683,6 +818,13 @@ func TestCallContext(t *testing.T) {
 	if info.Object != "account" || info.Method != "info" || info.Serializer != "json" || info.Correlation != fmt.Sprintf("%x", [16]byte{0xab}) ||
 		len(info.Annotations) != 2 || info.Annotations["AAAA"] != "1" || info.Annotations["BBBB"] != "3" || !strings.HasPrefix(info.Peer, "127.0.0.1:") {
 		t.Errorf("got %+v", info)
+	}
+	var reply Annotations
+	if err := p.Call(WithReplyAnnotations(ctx, &reply), "info", nil); err != nil || len(reply) != 1 || string(reply["TEST"]) != "back" {
+		t.Errorf("annotations of the reply: got %v, %v, want TEST", reply, err)
+	}
+	if err := p.Call(WithReplyAnnotations(ctx, &reply), "fail", nil, "ValueError", "x"); !errors.Is(err, ValueError) || len(reply) != 0 {
+		t.Errorf("annotations of a reply without any: got %v, %v", reply, err)
 	}
 	if CallInfoFrom(t.Context()) != nil {
 		t.Error("a call outside of a call")
@@ -835,6 +977,67 @@ func TestStream(t *testing.T) {
 	}
 	if closes != 4 {
 		t.Errorf("%d streams closed, want 4", closes)
+	}
+}
+
+// TestDroppedStream has a result that nobody wants, of a call that ends together with its context.  That the stream cannot be closed any
+// more does not say that the call was not executed.
+func TestDroppedStream(t *testing.T) {
+	t.Parallel()
+	var n int
+	for _, test := range []struct {
+		name string
+		out  any
+		want func(err error) bool
+	}{
+		{"no result wanted", nil, func(err error) bool { return err == nil }},
+		{"another result wanted", &n, func(err error) bool { return isLocal(err, true) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var afterRead func()
+			dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := new(net.Dialer).DialContext(ctx, network, address)
+				return &hookConn{nc, &afterRead}, err
+			}
+			p := proxyFor(t, streamServer(t, make(chan string, 100)), ProxyOptions{Dial: dial})
+			if _, err := p.Metadata(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			afterRead = cancel
+			if err := p.Call(ctx, "m", test.out); !test.want(err) {
+				t.Errorf("got %v (%[1]T)", err)
+			}
+			if len(p.idle) != 0 || len(p.open) != 0 {
+				t.Errorf("%d idle connections of %d kept, and the stream with them", len(p.idle), len(p.open))
+			}
+		})
+	}
+}
+
+// TestStreamOfStreams has a server whose stream has a stream as its item: two of them would share a connection.
+func TestStreamOfStreams(t *testing.T) {
+	t.Parallel()
+	uri := fakeServer(t, func(c *rawClient) {
+		for ok := c.welcome(); ok; {
+			m, err := c.readMessage()
+			if ok = err == nil; ok {
+				c.send(header{typ: msgResult, serializer: 4, seq: m.seq, flags: flagItemStream}, Annotations{annotationStream: []byte("id")}, c.value(4, nil))
+			}
+		}
+	})
+	p := proxyFor(t, uri, ProxyOptions{})
+	var s *Stream
+	if err := p.Call(t.Context(), "m", &s); err != nil {
+		t.Fatal(err)
+	}
+	var item any
+	if err := s.Next(t.Context(), &item); !errors.Is(err, ProtocolError) || item != nil {
+		t.Errorf("got %v, %v, want a ProtocolError", item, err)
+	}
+	if len(p.open) != 0 {
+		t.Error("the connection was kept")
 	}
 }
 
