@@ -14,15 +14,15 @@ import (
 type Options struct {
 	// Contracts declares methods of the group by name, in addition to what the servers declare; the more permissive of the two counts.
 	Contracts map[string]core.Contract
-	// AttemptTimeout bounds one attempt at an idempotent or read-only call, so that a silent replica costs no more than this; zero
-	// means 750 ms.  It doubles each time that all members failed, so that a slow method ends at last.  Calls that must not be
+	// AttemptTimeout bounds one attempt at an idempotent or read-only call, so that a silent replica costs no more than this; zero or
+	// less means 750 ms.  It doubles each time that all members failed, so that a slow method ends at last.  Calls that must not be
 	// repeated wait for their context.
 	AttemptTimeout time.Duration
-	// ConnectTimeout bounds connecting to one replica; zero means 500 ms.
+	// ConnectTimeout bounds connecting to one replica, in place of Proxy.ConnectTimeout; zero or less means 500 ms.
 	ConnectTimeout time.Duration
 	// CallTimeout bounds a whole call whose context has no deadline; zero means 10 s, negative no bound.
 	CallTimeout time.Duration
-	// Refresh is how old the member list may get while calls are made; zero means 2 s.  It is also read again after a failure.
+	// Refresh is how old the member list may get while calls are made; zero or less means 2 s.  It is also read again after a failure.
 	Refresh time.Duration
 	// Zone, if not empty, is preferred: members of other zones are called only when none of it answers.
 	Zone string
@@ -34,14 +34,16 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	orDefault := func(d *time.Duration, def time.Duration) {
-		if *d == 0 {
+		if *d <= 0 {
 			*d = def
 		}
 	}
 	orDefault(&o.AttemptTimeout, 750*time.Millisecond)
 	orDefault(&o.ConnectTimeout, 500*time.Millisecond)
-	orDefault(&o.CallTimeout, 10*time.Second)
 	orDefault(&o.Refresh, 2*time.Second)
+	if o.CallTimeout == 0 {
+		o.CallTimeout = 10 * time.Second
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -55,7 +57,7 @@ func (o Options) withDefaults() Options {
 // may come back.  Members that fail are left out for a while, then probed.
 //
 // An error is a *[CallError] if no replica answered, a *core.RemoteError if the method raised it, core.ErrClosed after Close,
-// and otherwise a mistake of the caller that core found.
+// and a *core.LocalError if it is a mistake of the caller.
 type Proxy struct {
 	group    string
 	resolver Resolver
@@ -83,7 +85,7 @@ var _ core.Caller = (*Proxy)(nil)
 // New returns a proxy for the group of that name; it does no I/O.
 func New(group string, r Resolver, opts Options) *Proxy {
 	opts = opts.withDefaults()
-	opts.Proxy.Dial = impatient(opts.Proxy.Dial, opts.ConnectTimeout)
+	opts.Proxy.ConnectTimeout = opts.ConnectTimeout
 	return newProxy(group, r, opts, func(uri core.URI) endpoint { return core.NewProxy(uri, opts.Proxy) })
 }
 

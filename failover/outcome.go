@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -72,7 +71,7 @@ type class struct {
 }
 
 // classify is the only place that knows what errors mean (CORBA 3.0, 23.2.6).  The outermost error counts: the cause of a
-// TransportError may be what a name server raised, not the method.
+// TransportError may be what a name server raised, and that of a LocalError looks like an exception, but the method raised neither.
 func classify(err error) class {
 	switch e := outermost(err).(type) {
 	case *CallError:
@@ -82,24 +81,25 @@ func classify(err error) class {
 		return classifyTransport(e)
 	case *core.RemoteError:
 		return classifyRemote(e)
+	case *core.LocalError:
+		// Found here by core; it will be the same with every replica.
+		if e.Executed {
+			return class{outcome: Executed, answered: true}
+		}
+		return class{outcome: NotExecuted}
 	}
 	if errors.Is(err, core.ErrClosed) {
 		// The proxy of a member that left the group meanwhile.  Nothing was sent, and the replica is not to blame.
 		return class{outcome: NotExecuted, elsewhere: true}
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		// A context that ends while a request is under way comes as a TransportError, so this one ended before.
-		return class{outcome: NotExecuted, elsewhere: true}
-	}
-	// Found here by core: an argument that no serializer takes, or a result that does not fit the variable.  It will be the
-	// same with every replica; which of the two it was cannot be told.
+	// Not from core: nobody knows what was sent.
 	return class{outcome: Unknown}
 }
 
 // outermost returns the first error in err's tree that tells how a call failed; nil if there is none.
 func outermost(err error) error {
 	switch e := err.(type) {
-	case *CallError, *core.TransportError, *core.RemoteError:
+	case *CallError, *core.TransportError, *core.RemoteError, *core.LocalError:
 		return e
 	case interface{ Unwrap() error }:
 		return outermost(e.Unwrap())
@@ -136,9 +136,6 @@ func classifyRemote(e *core.RemoteError) class {
 	case e.NotExecuted:
 		// The server is draining, or does not have the object, and says that it did not run the method.
 		return class{outcome: NotExecuted, elsewhere: !hopeless, fault: !hopeless}
-	case e.Is(core.AttributeError) && len(e.Traceback) == 0:
-		// Found here, because the object has no such member, or raised by a method whose server keeps its stack to itself.
-		return class{outcome: Unknown}
 	case e.Is(core.ProtocolError):
 		// The server could not read the arguments, or could not send the result.
 		return class{outcome: Unknown}
@@ -153,10 +150,6 @@ func classifyRemote(e *core.RemoteError) class {
 
 // classifyConnect classifies an error of connecting to a replica, before the request was sent to it.
 func classifyConnect(err error) class {
-	if _, ok := outermost(err).(*core.RemoteError); ok {
-		// Whatever it says, it is about this server's object, such as one without any members.
-		return class{outcome: NotExecuted, elsewhere: true, fault: true}
-	}
 	result := classify(err)
 	result.outcome = NotExecuted
 	return result

@@ -19,6 +19,10 @@ func transport(written bool, cause error) error {
 	return &core.TransportError{Endpoint: "h:1", Op: "op", Written: written, Err: cause}
 }
 
+func local(executed bool, cause error) error {
+	return &core.LocalError{Executed: executed, Err: cause}
+}
+
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -44,15 +48,19 @@ func TestClassify(t *testing.T) {
 		{"remote communication", remote(core.CommunicationError, false), class{outcome: Unknown, elsewhere: true, fault: true}},
 		{"remote cannot serialize", remote(core.SerializeError, false, "line"), class{outcome: Unknown}},
 		{"request too large", remote(core.MessageTooLargeError, true), class{outcome: NotExecuted}},
-		{"no such member, found here", core.AttributeError.New("no x"), class{outcome: Unknown}},
+		{"no such member, found here", local(false, core.AttributeError.New("no x")), class{outcome: NotExecuted}},
+		{"argument that cannot be sent", local(false, errors.New("chan int")), class{outcome: NotExecuted}},
+		{"argument that is too large", local(false, core.MessageTooLargeError), class{outcome: NotExecuted}},
+		{"result that does not fit", local(true, errors.New("got str, want int")), class{outcome: Executed, answered: true}},
+		{"result and what came after it", errors.Join(local(true, io.EOF), transport(false, io.EOF)), class{outcome: Executed, answered: true}},
 		{"no such member, server says", remote(core.AttributeError, true), class{outcome: NotExecuted}},
 		{"method raised AttributeError", remote(core.AttributeError, false, "line"), class{outcome: Executed, answered: true}},
 		{"method raised ValueError", remote(core.ValueError, false), class{outcome: Executed, answered: true}},
 		{"method raised own class", remote("bank.Overdrawn", false), class{outcome: Executed, answered: true}},
 		{"naming error", remote(core.NamingError, false), class{outcome: Executed, answered: true}},
 		{"closed", core.ErrClosed, class{outcome: NotExecuted, elsewhere: true}},
-		{"context ended before all", context.Canceled, class{outcome: NotExecuted, elsewhere: true}},
-		{"mistake of the caller", errors.New("core: cannot serialize chan int"), class{outcome: Unknown}},
+		{"context of somebody else", context.Canceled, class{outcome: Unknown}},
+		{"another's error", errors.New("x"), class{outcome: Unknown}},
 		{"call error, unknown", &CallError{Outcome: Unknown, Err: transport(false, io.EOF)}, class{outcome: Unknown}},
 		{"call error, not executed", &CallError{Outcome: NotExecuted, Err: transport(true, io.EOF)}, class{outcome: NotExecuted}},
 	}
@@ -81,8 +89,9 @@ func TestClassifyConnect(t *testing.T) {
 		want class
 	}{
 		{"refused", transport(false, syscall.ECONNREFUSED), elsewhere},
-		{"no members", remote(core.PyroError, false), elsewhere},
-		{"mistake in the options", errors.New("core: unknown serializer"), class{outcome: NotExecuted}},
+		{"no members", transport(false, core.PyroError), elsewhere},
+		{"mistake in the options", local(false, errors.New("core: unknown serializer")), class{outcome: NotExecuted}},
+		{"silent", transport(true, context.DeadlineExceeded), elsewhere},
 	}
 	for _, tt := range tests {
 		if got := classifyConnect(tt.err); got != tt.want {

@@ -72,8 +72,10 @@ func TestRetryByOutcomeAndContract(t *testing.T) {
 		{"lost a friend, plain", raise(remote(core.ConnectionClosedError, false)), "plain", core.ContractPlain, false, Unknown},
 		{"lost a friend, idempotent", raise(remote(core.ConnectionClosedError, false)), "put", core.ContractPlain, true, 0},
 		{"exception", raise(overdrawn), "put", core.ContractPlain, false, Executed},
-		{"no such member", raise(core.AttributeError.New("no x")), "put", core.ContractPlain, false, Unknown},
-		{"mistake", raise(errors.New("cannot serialize")), "put", core.ContractPlain, false, Unknown},
+		{"no such member", raise(local(false, core.AttributeError.New("no x"))), "put", core.ContractPlain, false, NotExecuted},
+		{"bad argument", raise(local(false, errors.New("cannot serialize"))), "put", core.ContractPlain, false, NotExecuted},
+		{"bad variable", raise(local(true, errors.New("want int"))), "put", core.ContractPlain, false, Executed},
+		{"another's error", raise(context.DeadlineExceeded), "put", core.ContractPlain, false, Unknown},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -94,6 +96,39 @@ func TestRetryByOutcomeAndContract(t *testing.T) {
 				}
 				if got := OutcomeOf(err); err != nil && got != tt.outcome {
 					t.Errorf("outcome of %v: got %v, want %v", err, got, tt.outcome)
+				}
+			})
+		})
+	}
+}
+
+// A replica that surely did not run the call says nothing about the one before.
+func TestEarlierAttemptMayHaveRun(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		err   error
+		first func(context.Context, string) error
+		want  Outcome
+	}{
+		{"no such member", local(false, core.AttributeError.New("no x")), cutOff, Unknown},
+		{"no such member, server says", remote(core.AttributeError, true), cutOff, Unknown},
+		{"no such member, not executed before", local(false, core.AttributeError.New("no x")), refuse, NotExecuted},
+		{"answered", core.AttributeError.New("no x"), cutOff, Executed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newFakeGroup("old", "new")
+				g.group.Members[0].Zone = "here"
+				opts := idempotent
+				opts.Zone = "here"
+				p := g.proxy(t, opts)
+				g.replica("old").set(tt.first)
+				g.replica("new").set(raise(tt.err))
+				err := p.Call(t.Context(), "put", nil)
+				if got := OutcomeOf(err); got != tt.want || !errors.Is(err, core.AttributeError) {
+					t.Errorf("got %v: %v, want %v: %v", got, err, tt.want, tt.err)
 				}
 			})
 		})
@@ -247,7 +282,7 @@ func TestContextThatEndedBefore(t *testing.T) {
 	t.Parallel()
 	for _, known := range []bool{false, true} {
 		g := newFakeGroup("a")
-		g.replica("a").set(func(ctx context.Context, _ string) error { return context.Cause(ctx) })
+		g.replica("a").set(func(ctx context.Context, _ string) error { return transport(false, context.Cause(ctx)) })
 		p := g.proxy(t, Options{})
 		if known {
 			p.startFetch()

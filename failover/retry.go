@@ -113,8 +113,11 @@ func (c *call) begin(ctx context.Context, now int64) error {
 		defer cancel()
 	}
 	err := p.firstMembers(ctx)
-	if err == nil || p.life.Err() != nil {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case p.life.Err() != nil:
+		return core.ErrClosed
 	}
 	return c.fail(err)
 }
@@ -128,7 +131,12 @@ func (c *call) attempt(ctx context.Context, r *replica, start int64) (done bool,
 		p.succeeded(ctx, r, start)
 		p.budget.refund(c.attempts - 1) // each but the first took one
 	}
-	if err == nil || !result.elsewhere {
+	switch {
+	case err == nil:
+		return true, nil
+	case !result.elsewhere && result.outcome == NotExecuted && c.maybe:
+		return true, c.fail(err) // this replica did not run it, but one before may have
+	case !result.elsewhere:
 		return true, err
 	}
 

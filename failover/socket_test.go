@@ -458,12 +458,15 @@ func TestExceptionsAreReturnedAsTheyAre(t *testing.T) {
 	if e, ok := err.(*core.RemoteError); !ok {
 		t.Errorf("wrong argument: got %v (%T), want a RemoteError", e, err)
 	}
-	if err := p.Call(t.Context(), "steal", nil); !errors.Is(err, core.AttributeError) || failover.OutcomeOf(err) != failover.Unknown {
-		t.Errorf("unknown method: got %v (%T), want an AttributeError", err, err)
+	if err := p.Call(t.Context(), "steal", nil); !errors.Is(err, core.AttributeError) || failover.OutcomeOf(err) != failover.NotExecuted {
+		t.Errorf("unknown method: got %v (%T), want an AttributeError, not executed", err, err)
 	}
 	var out int
 	err = p.Call(t.Context(), "balance", &out, 1)
-	if _, ok := errors.AsType[*failover.CallError](err); ok || err == nil {
-		t.Errorf("result that does not fit: got %v, want core's error", err)
+	if _, ok := err.(*core.LocalError); !ok || failover.OutcomeOf(err) != failover.Executed {
+		t.Errorf("result that does not fit: got %v (%T), want a LocalError, executed", err, err)
+	}
+	if err := p.Call(t.Context(), "deposit", nil, make(chan int)); failover.OutcomeOf(err) != failover.NotExecuted {
+		t.Errorf("argument that cannot be sent: got %v (%T), not executed", err, err)
 	}
 }
