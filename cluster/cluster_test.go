@@ -485,12 +485,19 @@ func TestTransferLeadership(t *testing.T) {
 			t.Errorf("leader after transfer: got %s, want %s", got.ID(), rest[1].ID())
 		}
 	}
-	leader := leaderOf(t, nodes...)
-	if err := leader.TransferLeadership(t.Context(), ""); err != nil {
-		t.Errorf("transfer to the best: %v", err)
-	}
-	if got := leaderOf(t, nodes...); got == leader {
-		t.Errorf("leader after transfer: got the same, %s", got.ID())
+	for i := range 6 {
+		leader := leaderOf(t, nodes...)
+		asked := nodes[i%len(nodes)]
+		before := leader.raft.CurrentTerm()
+		if err := asked.TransferLeadership(t.Context(), ""); err != nil {
+			t.Errorf("transfer to the best, asked of %s while %s leads: %v", asked.ID(), leader.ID(), err)
+		}
+		if got := leaderOf(t, nodes...); got == leader {
+			t.Errorf("leader after transfer: got the same, %s", got.ID())
+		}
+		if got := leaderOf(t, nodes...).raft.CurrentTerm(); got != before+1 {
+			t.Errorf("term after a transfer asked of %s: got %d, want %d: it was done more than once", asked.ID(), got, before+1)
+		}
 	}
 	for _, n := range nodes {
 		if err := n.TransferLeadership(t.Context(), "n-nobody"); !errors.Is(err, ErrUnknownNode) {

@@ -97,14 +97,28 @@ func (n *Node) leaderRequest(ctx context.Context, kind requestKind, body []byte,
 func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	ctx, cancel := n.bounded(ctx)
 	defer cancel()
-	before := n.currentLeader().ID
-	err := n.leaderRequest(ctx, requestTransfer, appendString(nil, id), func(ctx context.Context, t *term) error { return t.transfer(ctx, id) })
+	before := ""
+	handedOver := func() bool {
+		now := n.currentLeader().ID
+		before = cmp.Or(before, now)
+		return now != "" && (now == id || id == "" && now != before)
+	}
+	err := n.retry(ctx, func(ctx context.Context) error {
+		// The change of leaders ends the request for it as it ends all others.  Sent again it would ask the new leader to go as well.
+		if handedOver() {
+			return nil
+		}
+		_, err := n.onLeader(ctx, requestTransfer, appendString(nil, id), func(ctx context.Context, t *term) ([]byte, error) {
+			return nil, t.transfer(ctx, id)
+		})
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	for {
 		changed := n.changes.channel()
-		if now := n.currentLeader().ID; now != "" && (now == id || id == "" && now != before) {
+		if handedOver() {
 			return nil
 		}
 		if !sleep(ctx, 100*time.Millisecond, changed) {
