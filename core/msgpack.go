@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"math/big"
 	"sync"
@@ -297,6 +298,8 @@ type msgpackReader struct {
 	src   bytes.Reader
 	dec   *msgpack.Decoder
 	items dictStack
+
+	object, method string // of the request before, which the next one often repeats
 }
 
 var msgpackReaders = sync.Pool{New: func() any {
@@ -343,10 +346,10 @@ func (r *msgpackReader) request() (Request, error) {
 	if err != nil || n != 4 {
 		return req, cmp.Or(err, errNoRequest)
 	}
-	if req.Object, err = r.text("object id"); err != nil {
+	if req.Object, err = r.text(&r.object, "object id"); err != nil {
 		return req, err
 	}
-	if req.Method, err = r.text("method"); err != nil {
+	if req.Method, err = r.text(&r.method, "method"); err != nil {
 		return req, err
 	}
 	args, err := r.value()
@@ -363,15 +366,31 @@ func (r *msgpackReader) request() (Request, error) {
 	return req, err
 }
 
-func (r *msgpackReader) text(what string) (string, error) {
-	if msgpcode.IsString(r.peek()) {
-		return r.dec.DecodeString()
+// text reads a str, which costs no memory if it is the same as the last one.
+func (r *msgpackReader) text(last *string, what string) (string, error) {
+	if !msgpcode.IsString(r.peek()) {
+		v, err := r.value()
+		if err != nil {
+			return "", err
+		}
+		return requestText(v, what)
 	}
-	v, err := r.value()
+	n, err := r.dec.DecodeBytesLen()
 	if err != nil {
 		return "", err
 	}
-	return requestText(v, what)
+	b, err := r.bytes(n)
+	if string(b) != *last {
+		*last = string(b)
+	}
+	return *last, err
+}
+
+// bytes returns the next n bytes, of a length that was checked.
+func (r *msgpackReader) bytes(n int) ([]byte, error) {
+	start := len(r.data) - r.src.Len()
+	_, err := r.src.Seek(int64(n), io.SeekCurrent)
+	return r.data[start : start+n], err
 }
 
 func (r *msgpackReader) value() (any, error) {
@@ -459,9 +478,8 @@ func (r *msgpackReader) ext() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	start := len(r.data) - r.src.Len()
-	b := r.data[start : start+n]
-	if _, err := r.src.Seek(int64(n), 1); err != nil {
+	b, err := r.bytes(n)
+	if err != nil {
 		return nil, err
 	}
 	switch {

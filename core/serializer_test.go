@@ -368,4 +368,16 @@ func TestAllocations(t *testing.T) {
 			}
 		}
 	}
+	// Requests on a connection mostly name the same object and method.
+	data, err := msgpackSerializer{}.AppendRequest(nil, Request{"obj1", "meth", []any{}, nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		if r, err := (msgpackSerializer{}).ParseRequest(data); err != nil || r.Object != "obj1" || r.Method != "meth" {
+			t.Error(r, err)
+		}
+	}); n > poolLoss {
+		t.Errorf("msgpack: ParseRequest allocates %v times, want %d", n, poolLoss)
+	}
 }
