@@ -3,6 +3,7 @@ package naming
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -19,6 +20,7 @@ const (
 	probeTimeout   = time.Second
 	maxProbes      = 64  // at once
 	maxVerdicts    = 256 // of one command
+	maxReason      = 200 // characters of a verdict's reason, of which the member wrote a part
 	probesToSilent = 2   // probes in a row without an answer until a member is suspected
 )
 
@@ -196,7 +198,7 @@ func (r *proberRun) examine(ctx context.Context, j job) {
 	}
 	v := fsm.Verdict{Group: j.group, Member: j.member, Joined: j.joined, Health: health}
 	if health == fsm.Suspect {
-		v.Reason = err.Error()
+		v.Reason = fmt.Sprintf("%.*s", maxReason, err)
 	}
 	select {
 	case r.verdicts <- v:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -137,6 +138,20 @@ func TestProber(t *testing.T) {
 			if m := b.health(t, "g", id); m.Health != fsm.Alive || m.Reason != "" {
 				t.Errorf("%s: got %+v after a success, want alive", id, m)
 			}
+		}
+	})
+}
+
+// What a member says goes into the log of all nodes.
+func TestReasonIsShort(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newProberBench()
+		b.join(t, "g", "a")
+		b.set("a", fmt.Errorf("%s: %w", strings.Repeat("é", 1<<20), errRefused))
+		b.run(t, 490*time.Millisecond)
+		if m := b.health(t, "g", "a"); m.Health != fsm.Suspect || m.Reason != strings.Repeat("é", maxReason) {
+			t.Errorf("got health %v and a reason of %d bytes, want suspect and %d characters", m.Health, len(m.Reason), maxReason)
 		}
 	})
 }

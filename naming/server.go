@@ -111,6 +111,9 @@ func (s *Server) view(ctx context.Context) (*fsm.View, error) {
 
 // apply runs a command on behalf of the caller; its error is for the caller.
 func (s *Server) apply(ctx context.Context, c fsm.Command) (fsm.Result, error) {
+	if n := size(c); n > maxCommandBytes {
+		return fsm.Result{}, core.ValueError.New("%d bytes of names and tags: want at most %d", n, maxCommandBytes)
+	}
 	if err := identify(ctx, &c); err != nil {
 		return fsm.Result{}, err
 	}
@@ -128,6 +131,21 @@ func (s *Server) apply(ctx context.Context, c fsm.Command) (fsm.Result, error) {
 			slog.String("name", c.Name), slog.Any("names", c.Names), slog.String("actor", c.Actor), slog.Int("code", int(r.Code)))
 	}
 	return r, nil
+}
+
+// maxCommandBytes bounds what one change brings into the log, well below the bound of the store: a change that no store takes would look
+// like a node that cannot answer, and its caller would try the others.
+const maxCommandBytes = 256 << 10
+
+// size is about what c takes in the log.
+func size(c fsm.Command) int {
+	n := len(c.URI) + len(c.Member.ID) + len(c.Member.URI) + len(c.Member.Zone)
+	for _, texts := range [][]string{{c.Name}, c.Names, c.Tags} {
+		for _, text := range texts {
+			n += len(text) + 4
+		}
+	}
+	return n
 }
 
 // The annotation with which a client numbers its writes: session, sequence number, floor (see fsm.Command), big-endian.

@@ -3,6 +3,7 @@ package naming
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -470,6 +471,28 @@ func TestStoreDown(t *testing.T) {
 		checkException(t, err, core.ConnectionClosedError, "name server: this node cannot answer now: no leader")
 		if errors.Is(err, core.NamingError) || !errors.Is(err, core.CommunicationError) {
 			t.Errorf("%s: got %v, want a CommunicationError", c.method, err)
+		}
+	}
+}
+
+// A change that the store could not take is the caller's mistake, not a node that cannot answer.
+func TestTooLong(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", maxCommandBytes)
+	tags := make([]any, maxCommandBytes/8)
+	for i := range tags {
+		tags[i] = fmt.Sprintf("%06d", i)
+	}
+	s := NewServer(newFakeStore(), ServerOptions{})
+	for name, f := range map[string]func() (any, error){
+		"name":   func() (any, error) { return s.register(t.Context(), args(long, uriA, false, nil)) },
+		"tags":   func() (any, error) { return s.setMetadata(t.Context(), args("a", tags)) },
+		"prefix": func() (any, error) { return s.remove(t.Context(), args(nil, long, nil)) },
+		"member": func() (any, error) { return s.join(t.Context(), args("g", uriA, long, "", int64(1))) },
+	} {
+		_, err := f()
+		if !errors.Is(err, core.ValueError) || !strings.Contains(err.Error(), "want at most 262144") {
+			t.Errorf("%s: got %v, want a ValueError with the limit", name, err)
 		}
 	}
 }
