@@ -68,7 +68,7 @@ A call that surely did not run is sent again to another server of the group; wit
 func (f *callFlags) run(g *globals, cmd *cobra.Command, args []string) error {
 	ref, err := core.ParseReference(args[0])
 	if err != nil {
-		return usageError(badReference(args[0], err), seeHelp(cmd))
+		return usageError(badReference(args[0], err), hintReference(args[0]))
 	}
 	member, values := args[1], f.values(args[2:])
 	kwargs, err := f.keywords()
@@ -92,6 +92,14 @@ func (f *callFlags) run(g *globals, cmd *cobra.Command, args []string) error {
 	}
 	err = f.call(ctx, cmd.OutOrStdout(), g, target, member, values)
 	return f.explain(cmd.ErrOrStderr(), target.Name, member, err)
+}
+
+// hintReference says how to write what was meant by s, which is no URI.
+func hintReference(s string) string {
+	if !strings.Contains(s, ":") && s != "" {
+		return fmt.Sprintf("did you mean PYRONAME:%s?", s)
+	}
+	return "give a URI such as PYRONAME:bank or PYRO:bank@host:port"
 }
 
 // target finds the members that ref stands for.  One look at the name server is enough for one call, and it tells a name that does not

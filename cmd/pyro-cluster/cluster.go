@@ -88,7 +88,7 @@ func newClusterTransfer(g *globals) *cobra.Command {
 		Use:   "transfer",
 		Short: "Hand leadership to another node",
 		Example: `  pyro-cluster cluster transfer
-  pyro-cluster cluster transfer --to 8f3a2c`,
+  pyro-cluster cluster transfer --to n-7e537397`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.withClient(cmd, func(ctx context.Context, c *naming.Client) error {
@@ -109,7 +109,7 @@ func newClusterRemove(g *globals) *cobra.Command {
 		Short: "Take a node out of the cluster for good",
 		Long: `remove takes a node out of the cluster.  It stops by itself, if it runs, and its id is never accepted again: to come back it needs an
 empty data directory.  A removal that would leave too few nodes for a majority is refused.`,
-		Example: "  pyro-cluster cluster remove 8f3a2c",
+		Example: "  pyro-cluster cluster remove n-7e537397",
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.withClient(cmd, func(ctx context.Context, c *naming.Client) error {

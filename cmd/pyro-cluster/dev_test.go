@@ -134,7 +134,8 @@ func TestCommands(t *testing.T) {
 			"pyro-cluster: ns set-metadata: unknown name: nobody: see \"pyro-cluster ns list\"\n"},
 		{"lookup of nothing", []string{"ns", "lookup", "nobody"}, 4, ``, "pyro-cluster: ns lookup: unknown name: nobody: see \"pyro-cluster ns list\"\n"},
 		{"remove nothing", []string{"ns", "remove", "nobody"}, 4, ``, "pyro-cluster: ns remove: unknown name: nobody: see \"pyro-cluster ns list\"\n"},
-		{"remove unconfirmed", []string{"ns", "remove", "--prefix", "shop."}, 1, ``, "remove 1 name? [y/N] pyro-cluster: ns remove: nothing removed: answer y, or give --yes\n"},
+		{"remove unconfirmed", []string{"ns", "remove", "--prefix", "shop."}, 1, ``, "remove 1 name? [y/N] \npyro-cluster: ns remove: nothing removed: answer y, or give --yes\n"},
+		{"remove nothing by prefix", []string{"ns", "remove", "--prefix", "nosuch."}, 0, `removed 0 names\n`, ""},
 		{"remove a prefix", []string{"ns", "remove", "--prefix", "shop.", "--yes"}, 0, `removed 1 name\n`, ""},
 
 		{"join", []string{"ns", "join", "desk", "PYRO:desk@localhost:7000", "--member", "d1", "--zone", "east", "--weight", "3"}, 0, `d1\n`, ""},
@@ -249,6 +250,7 @@ func testTransfer(t *testing.T, ns string) {
 		}
 	}
 	must(t, "cluster", "transfer", "--to", to.ID, "--ns", ns)
+	must(t, "cluster", "transfer", "--to", to.ID, "--ns", ns) // where it is already
 	must(t, "ns", "ping", "--wait", "10s", "--ns", ns)
 	eventually(t, "leader after a transfer from "+before, to.PyroAddress, func() string { return must(t, "cluster", "leader", "--ns", ns) })
 }

@@ -253,7 +253,7 @@ func (n *node) watch(ctx context.Context) {
 		err := n.ready(ctx)
 		n.inTouch.Store(err == nil)
 		if (err == nil) != (before == nil) {
-			n.cfg.log.Info("readiness changed", "ready", err == nil, "reason", err)
+			n.logReadiness(err)
 			before = err
 		}
 		if err == nil && !seen {
@@ -263,6 +263,14 @@ func (n *node) watch(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (n *node) logReadiness(err error) {
+	if err != nil {
+		n.cfg.log.Info("not ready", "reason", err)
+		return
+	}
+	n.cfg.log.Info("ready")
 }
 
 // enter says that the node is in a stage in which it is not ready; the empty one leaves the answer to the cluster.
@@ -356,10 +364,13 @@ func (a admin) RemoveNode(ctx context.Context, id string) error {
 	return adminError(a.RemoveMember(ctx, id))
 }
 
-// adminError translates the one error that naming tells clients apart.
+// adminError translates what naming and its clients tell apart.
 func adminError(err error) error {
-	if errors.Is(err, cluster.ErrUnknownNode) {
+	switch {
+	case errors.Is(err, cluster.ErrUnknownNode):
 		return naming.ErrUnknownNode
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrUnknownOutcome):
+		return core.ConnectionClosedError.New("%v", err) // no answer, as without a node
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/pyro-cluster/pyro-cluster/cluster"
 	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/fsm"
+	"github.com/pyro-cluster/pyro-cluster/naming"
 )
 
 // TestNodeStopsInOrder keeps a call under way while the node is told to stop: the node is alive and not ready, the registry still works for
@@ -80,5 +83,25 @@ func wait[T any](t *testing.T, c <-chan T, what string) T {
 	case <-time.After(deadline):
 		t.Fatalf("%s: not in %v", what, deadline)
 		panic("not reached")
+	}
+}
+
+func TestAdminError(t *testing.T) {
+	t.Parallel()
+	other := errors.New("no vote")
+	tests := []struct {
+		name      string
+		err, want error
+	}{
+		{"none", nil, nil},
+		{"unknown node", fmt.Errorf("transfer: %w", cluster.ErrUnknownNode), naming.ErrUnknownNode},
+		{"no leader", fmt.Errorf("transfer: %w", cluster.ErrNoLeader), core.ConnectionClosedError},
+		{"unknown outcome", fmt.Errorf("transfer: %w", cluster.ErrUnknownOutcome), core.ConnectionClosedError},
+		{"other", other, other},
+	}
+	for _, tt := range tests {
+		if got := adminError(tt.err); !errors.Is(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }

@@ -247,8 +247,14 @@ func (g *globals) confirmRemoval(cmd *cobra.Command, q naming.Query) error {
 	if err != nil {
 		return err
 	}
+	if found == 0 {
+		return nil
+	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "remove %s? [y/N] ", count(found, "name"))
-	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is a no
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr()) // the input has ended, and nobody typed the end of the line; no answer is a no
+	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil

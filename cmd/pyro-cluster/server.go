@@ -130,10 +130,16 @@ func (cfg *nodeConfig) validate() error {
 
 // validatePeers checks the addresses that nodes use among themselves.
 func (cfg *nodeConfig) validatePeers() error {
+	distinct := map[string]bool{}
 	for _, a := range cfg.join {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return usageError(fmt.Errorf("--join %q: %w", a, err), "give host:port,host:port with the others' --raft-port")
+		if _, _, err := net.SplitHostPort(a); err != nil || !canBeReached(a) {
+			return usageError(fmt.Errorf("--join has %q", a), "give host:port,host:port with the others' --raft-port")
 		}
+		distinct[a] = true
+	}
+	if n := len(distinct); cfg.expect > 1 && n >= 2*cfg.expect {
+		return usageError(fmt.Errorf("--expect %d of the %d nodes in --join could form two clusters", cfg.expect, n),
+			fmt.Sprintf("expect at least %d", n/2+1))
 	}
 	_, _, err := net.SplitHostPort(cfg.raftAdvertise)
 	if cfg.raftPort == 0 && (cfg.raftAdvertise != "" && err != nil || cfg.raftAdvertise == "" && cfg.advertise != "") {
@@ -143,17 +149,20 @@ func (cfg *nodeConfig) validatePeers() error {
 }
 
 func checkAdvertised(flag, address string) error {
-	if address == "" {
-		return nil
+	if address != "" && !canBeReached(address) {
+		return usageError(fmt.Errorf("%s is %q", flag, address), "give a host or host:port that others can reach")
 	}
+	return nil
+}
+
+// canBeReached tells whether an address, host or host:port, means something to others.
+func canBeReached(address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		host, port = address, "1"
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || isUnspecified(host) {
-		return usageError(fmt.Errorf("%s is %q", flag, address), "give a host or host:port that others can reach")
-	}
-	return nil
+	n, err := strconv.Atoi(port)
+	return err == nil && n >= 1 && n <= 65535 && !isUnspecified(host)
 }
 
 // validateStart refuses what would wait for ever: a node with an empty directory that neither forms a cluster nor joins one.
