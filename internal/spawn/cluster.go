@@ -75,10 +75,13 @@ func (c *Cluster) AwaitReady(ctx context.Context, i int) error {
 }
 
 // Kill ends node i with SIGKILL.
-func (c *Cluster) Kill(i int) error {
+func (c *Cluster) Kill(i int) error { return c.End(i, syscall.SIGKILL) }
+
+// End ends node i with a signal, as [Process.End] does.
+func (c *Cluster) End(i int, s syscall.Signal) error {
 	p := c.nodes[i]
 	c.nodes[i] = nil
-	return p.End(syscall.SIGKILL)
+	return p.End(s)
 }
 
 // Signal sends a signal to node i.
