@@ -54,7 +54,7 @@ The nodes' Pyro ports are P, P+100 and P+200, with UDP, raft and HTTP on the thr
 	flags.IntVar(&d.port, "port", core.DefaultPort, "Pyro `port` of the first node")
 	flags.StringVar(&d.dataDir, "data-dir", "", "`directory` that is kept and used again at the next start (default: a temporary one)")
 	flags.Var(&enum{&d.log, []string{"debug", "info", "warn", "error"}}, "log-level", "the least that is logged")
-	return cmd
+	return without(cmd, "ns", "output")
 }
 
 func (d *dev) run(cmd *cobra.Command) (err error) {

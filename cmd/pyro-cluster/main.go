@@ -183,6 +183,26 @@ func exclusive(flags ...string) cobra.PositionalArgs {
 	}
 }
 
+// without takes global flags that mean nothing to cmd out of its help, and refuses them.
+func without(cmd *cobra.Command, flags ...string) *cobra.Command {
+	cmd.Args = cobra.MatchAll(cmd.Args, func(cmd *cobra.Command, _ []string) error {
+		if given := given(cmd, flags); len(given) > 0 {
+			return usageError(fmt.Errorf("%s means nothing here", given[0]), seeHelp(cmd))
+		}
+		return nil
+	})
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		for _, name := range flags {
+			f := cmd.InheritedFlags().Lookup(name)
+			hidden := f.Hidden
+			f.Hidden = true
+			defer func() { f.Hidden = hidden }() // the flag is that of all commands
+		}
+		cmd.Root().HelpFunc()(cmd, args)
+	})
+	return cmd
+}
+
 // oneOf returns a check that one of the flags is given.
 func oneOf(flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

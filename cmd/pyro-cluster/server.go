@@ -57,7 +57,7 @@ It prints "URI = ..." when clients are served and "ready" when it has caught up 
 		},
 	}
 	f.add(cmd)
-	return cmd
+	return without(cmd, "ns", "output", "timeout")
 }
 
 func (f *serverFlags) add(cmd *cobra.Command) {

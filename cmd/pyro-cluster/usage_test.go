@@ -91,6 +91,7 @@ func TestErrors(t *testing.T) {
 
 		{"no data directory", []string{"server"}, 2, `server: no --data-dir: name a directory of this node's own for its log`},
 		{"no cluster", []string{"server", "--data-dir", filepath.Join(dir, "new")}, 2, `server: ` + filepath.Join(dir, "new") + ` is empty and there is neither --expect nor --join: give --expect 1 for a cluster of one, or the addresses of others with --join`},
+		{"flag of others", []string{"server", "--ns", "h:1", "--data-dir", filepath.Join(dir, "new")}, 2, `server: --ns means nothing here: see "pyro-cluster server --help"`},
 		{"alone of three", []string{"server", "--data-dir", filepath.Join(dir, "new"), "--expect", "3"}, 2, `server: --expect 3 without --join: name the nodes that form the cluster with --join`},
 		{"no node address", node("--join", "n1:9092,n2"), 2, `server: --join has "n2": give host:port,host:port with the others' --raft-port`},
 		{"no node host", node("--join", ":9092"), 2, `server: --join has ":9092": give host:port,host:port with the others' --raft-port`},
