@@ -38,7 +38,11 @@ func Respond(ctx context.Context, conn net.PacketConn, uri core.URI, ready func(
 		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("naming: respond: %w", err)
 		}
-		if err != nil || string(buf[:n]) != broadcastRequest || !ready() {
+		if err != nil {
+			wait(ctx, respondPause) // a socket that keeps failing must not take a processor
+			continue
+		}
+		if string(buf[:n]) != broadcastRequest || !ready() {
 			continue
 		}
 		if reply := replyTo(from, uri); len(reply) <= maxBroadcastReply {
@@ -47,6 +51,9 @@ func Respond(ctx context.Context, conn net.PacketConn, uri core.URI, ready func(
 		}
 	}
 }
+
+// respondPause is the time between two attempts to read from a socket that fails.
+const respondPause = 50 * time.Millisecond
 
 // replyTo is uri as the asker can use it.
 func replyTo(asker net.Addr, uri core.URI) string {
