@@ -13,11 +13,11 @@ const module = "github.com/pyro-cluster/pyro-cluster/"
 // allowed lists which packages of the project each package may import, tests aside.  Every arrow points down: the object layer
 // knows no name server, the name server no raft, and nothing imports the command line.
 var allowed = map[string][]string{
-	"core":                    {},
-	"fsm":                     {},
-	"failover":                {"core"},
-	"naming":                  {"core", "failover", "fsm"},
-	"cluster":                 {"fsm"},
+	"core":     {},
+	"fsm":      {},
+	"failover": {"core"},
+	"naming":   {"core", "failover", "fsm"},
+	"cluster":  {"fsm"},
 	"loadtest": {"core", "failover", "naming", "internal/spawn",
 		"loadtest/fault", "loadtest/ledger", "loadtest/link", "loadtest/report", "loadtest/servant", "loadtest/traffic"},
 	"loadtest/ledger":         {},
