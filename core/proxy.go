@@ -46,7 +46,10 @@ type ProxyOptions struct {
 	ValidateHandshake func(response any) error
 	// MaxMessageBytes bounds a reply, annotations included, compressed or not.  Zero means 1 GiB, as in Pyro5.
 	MaxMessageBytes int
-	// MaxIdle is how many idle connections are kept; zero means 8.  Any number can be in use: calls do not wait for each other.
+	// MaxConns bounds the connections in use; a call beyond it waits until another has ended (a stream, until it is closed).  Zero
+	// means no bound: calls do not wait for each other.
+	MaxConns int
+	// MaxIdle is how many idle connections are kept; zero means 8, or MaxConns if that is set.
 	MaxIdle int
 	// ConnectTimeout bounds how long the server may take until a connection is ready for calls: dialing, TLS and handshake
 	// together.  Zero means 10 s; negative means no bound but the call's context.
@@ -80,6 +83,8 @@ type Proxy struct {
 	opts    ProxyOptions
 	serpent atomic.Bool             // the server did not want msgpack
 	known   atomic.Pointer[members] // of the connection made last
+	slots   chan struct{}           // as many as MaxConns, one taken by each connection in use; nil without a bound
+	done    chan struct{}           // closed by Close, for those who wait for a slot; nil without a bound
 
 	mu     sync.Mutex // protects what follows
 	closed bool
@@ -92,6 +97,7 @@ var _ Caller = (*Proxy)(nil)
 // NewProxy makes a proxy; it does no I/O.  Mistakes in opts are reported when the proxy connects.
 func NewProxy(uri URI, opts ProxyOptions) *Proxy {
 	setDefault(&opts.MaxMessageBytes, defaultMaxReplyBytes)
+	setDefault(&opts.MaxIdle, max(opts.MaxConns, 0))
 	setDefault(&opts.MaxIdle, defaultMaxIdle)
 	if opts.ConnectTimeout == 0 {
 		opts.ConnectTimeout = defaultConnectTimeout
@@ -99,7 +105,11 @@ func NewProxy(uri URI, opts ProxyOptions) *Proxy {
 	if opts.Handshake == nil {
 		opts.Handshake = defaultHandshake
 	}
-	return &Proxy{uri: uri, opts: opts, open: make(map[io.Closer]struct{})}
+	p := &Proxy{uri: uri, opts: opts, open: make(map[io.Closer]struct{})}
+	if opts.MaxConns > 0 {
+		p.slots, p.done = make(chan struct{}, opts.MaxConns), make(chan struct{})
+	}
+	return p
 }
 
 // URI returns the address the proxy was made with.
@@ -156,6 +166,9 @@ func (p *Proxy) Ping(ctx context.Context) error {
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	open := p.open
+	if !p.closed && p.done != nil {
+		close(p.done)
+	}
 	p.closed, p.idle, p.open = true, nil, nil
 	p.mu.Unlock()
 	for c := range open { // without the lock: TLS says goodbye, for which the peer may take its time
@@ -200,15 +213,9 @@ func (p *Proxy) call(ctx context.Context, m member, r Request, flags uint16, out
 // with runs f with a connection of its own.  It runs it again with another one if an idle connection broke before anything was written.
 func (p *Proxy) with(ctx context.Context, f func(c *clientConn) error) error {
 	for {
-		c, err := p.idleConn()
+		c, wasIdle, err := p.take(ctx)
 		if err != nil {
 			return err
-		}
-		wasIdle := c != nil
-		if !wasIdle {
-			if c, err = p.connect(ctx); err != nil {
-				return err
-			}
 		}
 		err = f(c)
 		again := wasIdle && c.broken && isUnwritten(err) && ctx.Err() == nil
@@ -216,6 +223,49 @@ func (p *Proxy) with(ctx context.Context, f func(c *clientConn) error) error {
 		if !again {
 			return err
 		}
+	}
+}
+
+// take returns a connection for the caller alone, an idle one or a new one, until release.
+func (p *Proxy) take(ctx context.Context) (c *clientConn, wasIdle bool, err error) {
+	if err := p.takeSlot(ctx); err != nil {
+		return nil, false, err
+	}
+	c, err = p.idleConn()
+	wasIdle = c != nil
+	if c == nil && err == nil {
+		c, err = p.connect(ctx)
+	}
+	if err != nil {
+		p.freeSlot()
+		return nil, false, err
+	}
+	return c, wasIdle, nil
+}
+
+// takeSlot waits until a connection may be used.
+func (p *Proxy) takeSlot(ctx context.Context) error {
+	if p.slots == nil {
+		return nil
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-p.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return &TransportError{Endpoint: p.uri.String(), Op: "wait for a connection", Err: context.Cause(ctx)}
+	}
+}
+
+func (p *Proxy) freeSlot() {
+	if p.slots != nil {
+		<-p.slots
 	}
 }
 
@@ -266,6 +316,7 @@ func (p *Proxy) release(c *clientConn) {
 	if !keep {
 		p.drop(c)
 	}
+	p.freeSlot()
 }
 
 func (p *Proxy) drop(c *clientConn) {

@@ -705,6 +705,70 @@ func TestConcurrentCalls(t *testing.T) {
 	}
 }
 
+// TestMaxConns: calls beyond the bound wait for a connection, for their context and for the end of the proxy.
+func TestMaxConns(t *testing.T) {
+	t.Parallel()
+	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{MaxConns: 2})
+	var calls sync.WaitGroup
+	call := func() {
+		calls.Go(func() {
+			if err := p.Call(context.Background(), "block", nil, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	call()
+	call()
+	within(t, a.entered)
+	within(t, a.entered)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := p.Call(gone, "echo", nil, "too many")
+	if e, ok := errors.AsType[*TransportError](err); !ok || e.Op != "wait for a connection" || e.Written || !errors.Is(err, context.Canceled) {
+		t.Errorf("without a connection: got %v, want that it waited for a connection until its context ended", err)
+	}
+	call() // waits
+	select {
+	case <-a.entered:
+		t.Error("a third call runs on two connections")
+	default:
+	}
+	a.release <- struct{}{} // ends one of the two
+	within(t, a.entered)    // the third has its connection
+	close(a.release)
+	calls.Wait()
+	for range 10 { // nothing of the bound was lost on the way
+		calls.Go(func() {
+			if err := p.Call(context.Background(), "echo", nil, "y"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	p.mu.Lock()
+	open := len(p.open)
+	p.mu.Unlock()
+	if open != 2 || len(p.slots) != 0 {
+		t.Errorf("%d connections open and %d taken, want 2 and 0", open, len(p.slots))
+	}
+}
+
+func TestMaxConnsClose(t *testing.T) {
+	t.Parallel()
+	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{MaxConns: 1})
+	done := make(chan error, 2)
+	for range 2 {
+		go func() { done <- p.Call(context.Background(), "block", nil, "x") }()
+	}
+	within(t, a.entered)
+	p.Close()
+	for range 2 {
+		if err := within(t, done); !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v, want %v", err, ErrClosed)
+		}
+	}
+}
+
 // TestSequenceWraps makes more calls on a connection than there are numbers.
 func TestSequenceWraps(t *testing.T) {
 	t.Parallel()
