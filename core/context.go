@@ -27,6 +27,7 @@ type CallInfo struct {
 type servedCall struct {
 	context.Context
 	info CallInfo
+	observation
 
 	mu       sync.Mutex // protects what follows; oneway calls and goroutines of a method may outlive the reply
 	reply    Annotations

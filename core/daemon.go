@@ -43,6 +43,8 @@ type DaemonOptions struct {
 	ValidateHandshake func(ctx context.Context, handshake any) (any, error)
 	// Logger gets errors that no caller sees; nil discards them.
 	Logger *slog.Logger
+	// Observer is told of calls and connections; nil costs nothing.
+	Observer Observer
 }
 
 // The defaults of [DaemonOptions].
@@ -86,9 +88,10 @@ func setDefault[T int | time.Duration](v *T, def T) {
 // Daemon serves objects on one listener.  Every connection has a goroutine of its own and its calls run in order; calls of
 // different connections run concurrently.  All methods are safe for concurrent use.
 type Daemon struct {
-	ln   net.Listener
-	opts DaemonOptions
-	base URI // of every object, but for its id
+	ln      net.Listener
+	opts    DaemonOptions
+	base    URI          // of every object, but for its id
+	unknown CallObserver // of calls of objects that are not here; nil without an Observer
 
 	objects  sync.Map      // id to *object
 	oneway   chan struct{} // a token for each oneway call that runs
@@ -133,6 +136,10 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 	own, err := newObject(d.servant(), ObjectOptions{})
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
+	}
+	d.observe(daemonID, own)
+	if opts.Observer != nil {
+		d.unknown = opts.Observer.Method("", "")
 	}
 	d.objects.Store(daemonID, own)
 	return d, nil
@@ -188,6 +195,7 @@ func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 	if err != nil {
 		return URI{}, err
 	}
+	d.observe(id, o)
 	if _, taken := d.objects.LoadOrStore(id, o); taken {
 		return URI{}, DaemonError.New("an object or class is already registered with that id")
 	}
@@ -315,6 +323,9 @@ func (d *Daemon) start(ctx context.Context, nc net.Conn) {
 		}
 	}
 	d.mu.Unlock()
+	if full {
+		d.observeConn(ConnRefused)
+	}
 	if drop {
 		nc.Close()
 		return

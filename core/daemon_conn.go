@@ -32,8 +32,11 @@ func newServerConn(d *Daemon, nc net.Conn) *serverConn {
 func (c *serverConn) serve(ctx context.Context) {
 	defer c.recoverBug(ctx)
 	if !c.handshake(ctx) {
+		c.d.observeConn(ConnFailed)
 		return
 	}
+	c.d.observeConn(ConnOpened)
+	defer c.d.observeConn(ConnClosed)
 	for {
 		m, err := c.nextRequest()
 		if err != nil {
@@ -315,6 +318,16 @@ func (c *serverConn) answer(ctx context.Context, m message) bool {
 		return false
 	}
 	call := c.newCall(ctx, m, s)
+	c.begin(call)
+	goesOn := c.invoke(call, m, s)
+	if !call.oneway {
+		call.end(len(c.out))
+	}
+	return goesOn
+}
+
+// invoke runs the method of a request and leaves the reply in c.out.
+func (c *serverConn) invoke(call *servedCall, m message, s Serializer) bool {
 	if c.d.draining.Load() {
 		c.replyError(call, m, s, ConnectionClosedError.New("server is shutting down"), notExecuted)
 		return false
@@ -331,6 +344,7 @@ func (c *serverConn) answer(ctx context.Context, m message) bool {
 	if o == nil {
 		return c.replyError(call, m, s, errUnknownObject(), notExecuted)
 	}
+	call.by = o.observed.unknown
 	if m.flags&(flagOneway|flagBatch) == flagOneway && r.Method != "__setattr__" && r.Method != "__getattr__" {
 		return c.startOneway(call, o, r)
 	}
@@ -371,15 +385,19 @@ func (c *serverConn) startOneway(call *servedCall, o *object, r Request) bool {
 	select {
 	case c.d.oneway <- struct{}{}:
 	case <-call.Done():
+		call.outcome = CallNotExecuted
 		return false
 	}
+	call.oneway = true
 	c.d.running.Go(func() {
 		defer func() { <-c.d.oneway }()
+		defer call.end(0)
 		if o.serial != nil {
 			o.serial.Lock()
 			defer o.serial.Unlock()
 		}
 		if _, err := o.run(call, r, 0); err != nil {
+			call.outcome = CallException
 			c.d.logUnseen(call, err)
 		}
 	})
@@ -414,16 +432,20 @@ func (o *object) run(call *servedCall, r Request, flags uint16) (result any, err
 	}()
 	switch {
 	case flags&flagBatch != 0:
+		call.by = o.observed.batch
 		return o.runBatch(call, r.Args)
 	case r.Method == "__getattr__":
+		call.by = o.observed.read
 		return o.readAttribute(call, r.Args)
 	case r.Method == "__setattr__":
+		call.by = o.observed.write
 		return nil, o.writeAttribute(call, r.Args)
 	}
 	m, err := o.method(r.Method)
 	if err != nil {
 		return nil, err
 	}
+	call.by = m.observer
 	return m.run(call, r.Args, r.Kwargs)
 }
 
@@ -594,6 +616,10 @@ func (c *servedCall) replyHeader(m message) header {
 // class is CommunicationError; here the client learns the reason.)
 func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
 	e := exception(err)
+	call.outcome = CallException
+	if _, rejected := a[annotationNotExecuted]; rejected {
+		call.outcome = CallNotExecuted
+	}
 	if m.flags&flagOneway == 0 {
 		c.d.logPanic(call, err)
 	}

@@ -59,6 +59,8 @@ type ProxyOptions struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// TLS, when not nil, is the client's configuration for TLS connections.
 	TLS *tls.Config
+	// Observer is told of calls and connections.  Items of streams, pings and reading the metadata are no calls.  Nil costs nothing.
+	Observer Observer
 }
 
 // The defaults of [ProxyOptions].
@@ -79,12 +81,13 @@ const (
 // Nothing is sent twice.  An idle connection that the server has closed meanwhile is replaced before the call is written, so that
 // a restart of the server between two calls goes unnoticed.
 type Proxy struct {
-	uri     URI
-	opts    ProxyOptions
-	serpent atomic.Bool             // the server did not want msgpack
-	known   atomic.Pointer[members] // of the connection made last
-	slots   chan struct{}           // as many as MaxConns, one taken by each connection in use; nil without a bound
-	done    chan struct{}           // closed by Close, for those who wait for a slot; nil without a bound
+	uri       URI
+	opts      ProxyOptions
+	serpent   atomic.Bool                             // the server did not want msgpack
+	known     atomic.Pointer[members]                 // of the connection made last
+	observers atomic.Pointer[map[string]CallObserver] // by method; replaced as a whole
+	slots     chan struct{}                           // as many as MaxConns, one taken by each connection in use; nil without a bound
+	done      chan struct{}                           // closed by Close, for those who wait for a slot; nil without a bound
 
 	mu     sync.Mutex // protects what follows
 	closed bool
@@ -198,15 +201,34 @@ func methodRequest(method string, args []any) Request {
 var noKwargs = map[string]any{}
 
 func (p *Proxy) call(ctx context.Context, m member, r Request, flags uint16, out any) error {
+	if p.opts.Observer == nil {
+		return p.send(ctx, m, r, flags, out, nil)
+	}
+	start := time.Now()
+	var o Observation
+	err := p.send(ctx, m, r, flags, out, &o)
+	o.Took, o.Outcome = time.Since(start), OutcomeOf(err)
+	p.observer(r.Method).ObserveCall(o)
+	return err
+}
+
+// send makes a call and counts its bytes in o, unless that is nil.
+func (p *Proxy) send(ctx context.Context, m member, r Request, flags uint16, out any, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
 		if err := c.members.check(m, p.uri); err != nil {
 			return &LocalError{Err: err}
 		}
 		r.Object = c.object
+		flags := flags
 		if m.kind == isMethod && c.members.oneway[r.Method] {
-			return c.invoke(ctx, r, flags|flagOneway, out)
+			flags |= flagOneway
 		}
-		return c.invoke(ctx, r, flags, out)
+		c.sent, c.received = 0, 0
+		err := c.invoke(ctx, r, flags, out)
+		if o != nil {
+			o.Sent, o.Received = o.Sent+c.sent, o.Received+c.received
+		}
+		return err
 	})
 }
 
@@ -451,6 +473,7 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 	network, address := uri.Address()
 	nc, err := p.dial(ctx, network, address)
 	if err != nil {
+		p.observeConn(ConnFailed)
 		if ctx.Err() != nil {
 			err = contextError(ctx)
 		}
@@ -459,8 +482,11 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 	c := newClientConn(p, nc, address, uri.Object, s)
 	if err := c.handshake(ctx, p.opts.Handshake, p.opts.ValidateHandshake); err != nil {
 		c.Close()
+		p.observeConn(ConnFailed)
 		return nil, err
 	}
+	c.opened.Store(true)
+	p.observeConn(ConnOpened)
 	return c, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,6 +42,9 @@ type clientConn struct {
 	broken     bool        // not to be used again
 	streaming  bool        // a Stream has it
 	cut        func()
+
+	sent, received int         // bytes of the exchanges of a call
+	opened         atomic.Bool // ready for calls, until Close
 }
 
 func newClientConn(p *Proxy, nc net.Conn, endpoint, object string, s Serializer) *clientConn {
@@ -53,7 +57,12 @@ func newClientConn(p *Proxy, nc net.Conn, endpoint, object string, s Serializer)
 }
 
 // Close closes the socket.
-func (c *clientConn) Close() error { return c.nc.Close() }
+func (c *clientConn) Close() error {
+	if c.opened.CompareAndSwap(true, false) {
+		c.proxy.observeConn(ConnClosed)
+	}
+	return c.nc.Close()
+}
 
 // isQuiet reports whether an idle connection can be used: nothing came since the last reply, not even the end.
 func (c *clientConn) isQuiet() bool { return c.r.Buffered() == 0 && (c.quiet == nil || c.quiet()) }
@@ -217,7 +226,9 @@ func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, e
 			}
 		}()
 	}
-	if n, err := c.write(c.out); err != nil {
+	n, err := c.write(c.out)
+	c.sent += n
+	if err != nil {
 		c.broken = true
 		return message{}, c.fault(opSend, n > 0 || !c.exact, c.cause(ctx, err))
 	}
@@ -229,6 +240,7 @@ func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, e
 		c.broken = true
 		return message{}, c.fault(opRead, true, c.cause(ctx, err))
 	}
+	c.received += headerBytes + len(c.body)
 	return m, nil
 }
 

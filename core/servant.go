@@ -47,6 +47,8 @@ type Method struct {
 	Oneway   bool
 	Contract Contract
 	Func     func(ctx context.Context, args []any) (any, error)
+
+	observer CallObserver // nil if nobody observes
 }
 
 // Attribute is a readable, perhaps writable member of a [Servant].
@@ -94,6 +96,7 @@ type object struct {
 	meta       Metadata
 	contracts  []byte      // annotation PCCT
 	serial     *sync.Mutex // nil if calls may run at the same time
+	observed   callKinds   // beside those of methods
 }
 
 // newObject describes obj, a *Servant or any Go value.  The error says what cannot be exposed.
