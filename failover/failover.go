@@ -30,6 +30,8 @@ type Options struct {
 	Proxy core.ProxyOptions
 	// Logger gets members that were ejected and came back; nil discards them.
 	Logger *slog.Logger
+	// Observer is told of calls, attempts and members; nil costs nothing.
+	Observer Observer
 }
 
 func (o Options) withDefaults() Options {
@@ -65,6 +67,7 @@ type Proxy struct {
 	dial     func(core.URI) endpoint
 	epoch    time.Time // times of replicas are nanoseconds since then
 	budget   *budget
+	observer GroupObserver // nil if nobody observes
 
 	// life ends with Close.  It is kept because refreshing and probing serve all calls, so they belong to no call's context.
 	life context.Context
@@ -98,6 +101,9 @@ func newProxy(group string, r Resolver, opts Options, dial func(core.URI) endpoi
 		epoch:    time.Now(),
 		budget:   newBudget(),
 		retired:  make(map[*replica]struct{}),
+	}
+	if opts.Observer != nil {
+		p.observer = opts.Observer.Group(group)
 	}
 	p.life, p.end = context.WithCancelCause(context.Background())
 	return p

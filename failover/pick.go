@@ -94,12 +94,14 @@ func (p *Proxy) probe(r *replica) {
 func (p *Proxy) succeeded(ctx context.Context, r *replica, start int64) {
 	now := p.now()
 	if r.succeed(now, now-start) {
+		p.observe(EventReturned)
 		p.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "member is back", slog.String("group", p.group), slog.String("member", r.uri.String()))
 	}
 }
 
 func (p *Proxy) failed(ctx context.Context, r *replica, err error) {
 	if r.fail(p.now()) {
+		p.observe(EventEjected)
 		p.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "member ejected",
 			slog.String("group", p.group), slog.String("member", r.uri.String()), slog.Any("error", err))
 	}

@@ -58,12 +58,23 @@ type call struct {
 	pause    time.Duration
 }
 
-// do makes a call: the one retry loop.
+// do makes a call, and tells the observer of it.
+func (p *Proxy) do(ctx context.Context, req request) error {
+	if p.observer == nil {
+		return p.try(ctx, req)
+	}
+	start := p.now()
+	err := p.try(ctx, req)
+	p.observer.ObserveCall(core.Observation{Took: time.Duration(p.now() - start), Outcome: outcomeOf(err)})
+	return err
+}
+
+// try makes a call: the one retry loop.
 //
 // A replica that failed is not tried again before all others were; then there is a pause, and the next round.  Retries beyond
 // the budget wait likewise.  The loop ends with an answer, an error that another replica would give as well, an unknown
 // outcome of a call that must not be repeated, the end of the time, or Close.
-func (p *Proxy) do(ctx context.Context, req request) error {
+func (p *Proxy) try(ctx context.Context, req request) error {
 	c := call{p: p, req: req}
 	now := p.now()
 	if err := c.begin(ctx, now); err != nil {
@@ -81,6 +92,7 @@ func (p *Proxy) do(ctx context.Context, req request) error {
 			c.tried = c.tried[:0]
 			c.sleep(ctx)
 		case c.attempts > 0 && !p.budget.withdraw(now):
+			p.observe(EventBudgetEmpty)
 			c.sleep(ctx)
 		default:
 			if done, err := c.attempt(ctx, r, now); done {
@@ -125,6 +137,10 @@ func (c *call) begin(ctx context.Context, now int64) error {
 // attempt sends the request to r.  It reports whether that was the end of the call, and its result.
 func (c *call) attempt(ctx context.Context, r *replica, start int64) (done bool, err error) {
 	p := c.p
+	p.observe(EventAttempt)
+	if c.attempts > 0 {
+		p.observe(EventRetry)
+	}
 	c.attempts++
 	result, contract, err := c.send(ctx, r)
 	if err == nil || result.answered {
