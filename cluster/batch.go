@@ -50,6 +50,7 @@ type batcher struct {
 	view    func() *fsm.View
 	prepare func(*fsm.View, fsm.Command) (fsm.Command, error)
 	now     func() time.Time
+	observe func(took time.Duration, commands int) // told of entries that landed; may be nil
 
 	queue chan *proposal
 	ended chan struct{} // closed when run has ended: what is queued then will not run
@@ -101,7 +102,9 @@ func (b *batcher) run(ctx context.Context) {
 	defer close(inOrder)
 	flights.Go(func() {
 		for f := range inOrder {
-			f.land()
+			if f.land() && b.observe != nil {
+				b.observe(time.Since(f.start), len(f.batch))
+			}
 			<-b.room
 		}
 	})
@@ -197,6 +200,7 @@ func (b *batcher) pack(first *proposal) []*proposal {
 // flight is an entry that was proposed.
 type flight struct {
 	batch  []*proposal
+	start  time.Time
 	future raft.ApplyFuture
 	err    error
 }
@@ -212,11 +216,11 @@ func (b *batcher) propose(batch []*proposal) flight {
 	if err != nil {
 		return flight{batch: batch, err: err}
 	}
-	return flight{batch: batch, future: b.raft.ApplyLog(raft.Log{Data: entry}, enqueueTimeout)}
+	return flight{batch: batch, start: time.Now(), future: b.raft.ApplyLog(raft.Log{Data: entry}, enqueueTimeout)}
 }
 
-// land waits for the entry and answers its commands.
-func (f *flight) land() {
+// land waits for the entry and answers its commands.  It reports whether they ran.
+func (f *flight) land() bool {
 	results, err := f.wait()
 	if err == nil && len(results) != len(f.batch) {
 		err = fmt.Errorf("%w: %d results for %d commands", ErrUnknownOutcome, len(results), len(f.batch))
@@ -228,6 +232,7 @@ func (f *flight) land() {
 		}
 		p.done <- o
 	}
+	return err == nil
 }
 
 func (f *flight) wait() ([]fsm.Result, error) {

@@ -60,6 +60,7 @@ func (n *Node) runTerm(ctx context.Context) {
 		return // leadership was lost meanwhile
 	}
 	t := &term{node: n, number: number, ctx: ctx, batcher: newBatcher(n.raft, n.machine.state.View, n.opts.Prepare)}
+	t.batcher.observe = n.opts.Observer.Committed
 	t.confirm.init(t)
 	t.reads = &rounds{ctx: ctx, run: t.confirm.round}
 	t.wg.Go(func() { t.batcher.run(ctx) })

@@ -23,7 +23,8 @@ type logStore struct {
 	path string
 	bolt raftStore
 	// fail stops the node; it is nil until raft runs.
-	fail atomic.Pointer[func(error)]
+	fail    atomic.Pointer[func(error)]
+	written func(took time.Duration, entries, bytes int, err error) // may be nil
 	// broken is set by a panic inside bbolt, which may still hold its locks.
 	broken atomic.Bool
 }
@@ -53,7 +54,7 @@ func openLogStore(d *directory, opts *Options) (*logStore, error) {
 		// A crash interrupted its making: raft has not yet written to it.
 		return nil, fmt.Errorf("cluster: make log: %w", err)
 	}
-	s := &logStore{path: path}
+	s := &logStore{path: path, written: opts.Observer.LogWritten}
 	err := s.guard("open", func() error {
 		bolt, err := raftboltdb.New(raftboltdb.Options{
 			Path: path,
@@ -138,7 +139,16 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	return s.check("write", s.guard("write", func() error { return s.bolt.StoreLogs(logs) }))
+	start := time.Now()
+	err := s.guard("write", func() error { return s.bolt.StoreLogs(logs) })
+	if s.written != nil {
+		bytes := 0
+		for _, l := range logs {
+			bytes += len(l.Data)
+		}
+		s.written(time.Since(start), len(logs), bytes, err)
+	}
+	return s.check("write", err)
 }
 
 func (s *logStore) DeleteRange(low, high uint64) error {

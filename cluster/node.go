@@ -21,6 +21,7 @@ type Node struct {
 	id        string
 	dir       *directory
 	store     *logStore
+	snapshots *snapshotStore
 	machine   *machine
 	stream    *stream
 	transport *namedTransport
@@ -30,6 +31,7 @@ type Node struct {
 	empty     bool          // raft had no data when the node was opened
 	sessions  sessions
 	reads     *rounds // of a follower
+	opened    time.Time
 
 	ctx    context.Context // ends when the node stops; its cause is why
 	cancel context.CancelCauseFunc
@@ -39,6 +41,8 @@ type Node struct {
 
 	term    atomic.Pointer[term] // while this node leads and has applied an entry of its term
 	changes broadcast            // of the leader and of term
+
+	leaderChanges atomic.Uint64
 
 	mu        sync.Mutex // guards what follows
 	leader    peer
@@ -60,7 +64,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n := &Node{
 		opts: opts, done: make(chan struct{}), rafting: make(chan struct{}), changes: broadcast{c: make(chan struct{})},
-		addresses: map[string]address{}, seen: map[string]string{}, refused: map[string]bool{},
+		addresses: map[string]address{}, seen: map[string]string{}, refused: map[string]bool{}, opened: time.Now(),
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := n.open(ctx); err != nil {
@@ -81,11 +85,10 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.store, err = openLogStore(n.dir, &n.opts); err != nil {
 		return err
 	}
-	snapshots, err := openSnapshots(n.dir, &n.opts)
-	if err != nil {
+	if n.snapshots, err = openSnapshots(n.dir, &n.opts); err != nil {
 		return err
 	}
-	if err := n.checkLog(snapshots.end()); err != nil {
+	if err := n.checkLog(n.snapshots.end()); err != nil {
 		return err
 	}
 	if n.stream, err = listen(ctx, &n.opts); err != nil {
@@ -96,7 +99,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 	n.links = &links{stream: n.stream, timeout: n.opts.timing.request, byKey: map[string]*dialing{}}
 	n.reads = &rounds{ctx: n.ctx, run: n.askReadIndex}
 	n.machine = newMachine(n.fail, n.applied)
-	if err := n.startRaft(snapshots); err != nil {
+	if err := n.startRaft(n.snapshots); err != nil {
 		return err
 	}
 	n.start()
@@ -318,6 +321,9 @@ func (n *Node) watchLeader() {
 		n.leader = leader
 		n.mu.Unlock()
 		if changed {
+			if leader.ID != "" {
+				n.leaderChanges.Add(1)
+			}
 			n.changes.wake()
 		}
 		select {

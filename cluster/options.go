@@ -52,6 +52,8 @@ type Options struct {
 	// (fsm.KindRemoveMatching); v is exactly the state that the returned command will be applied to.
 	Prepare func(v *fsm.View, c fsm.Command) (fsm.Command, error)
 	Logger  *slog.Logger // nil discards
+	// Observer is told of what takes time; [Node.Stats] tells the rest.
+	Observer Observer
 
 	// For tests: timing replaces what Profile says, raftConfig changes what is made of it, cut isolates the node, disk puts faults between
 	// the node and its log.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -19,10 +20,12 @@ import (
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	path string
-	logs raft.LogStore // set before raft runs
+	logs raft.LogStore                                    // set before raft runs
+	done func(took time.Duration, bytes int64, err error) // may be nil
 
-	mu     sync.Mutex // guards newest
+	mu     sync.Mutex // guards what follows
 	newest snapshotEnd
+	at     time.Time // when the newest was begun
 }
 
 // snapshotEnd is the last entry that a snapshot has; zero if there is none.
@@ -36,7 +39,7 @@ func openSnapshots(d *directory, opts *Options) (*snapshotStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: open snapshots: %w", err)
 	}
-	s := &snapshotStore{FileSnapshotStore: files, path: d.file(snapshotDir)}
+	s := &snapshotStore{FileSnapshotStore: files, path: d.file(snapshotDir), done: opts.Observer.Snapshot}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -51,15 +54,21 @@ func openSnapshots(d *directory, opts *Options) (*snapshotStore, error) {
 	if err != nil {
 		return nil, damaged(filepath.Join(s.path, list[0].ID), err.Error())
 	}
-	s.newest = snapshotEnd{list[0].Index, list[0].Term}
+	s.newest, s.at = snapshotEnd{list[0].Index, list[0].Term}, snapshotTime(list[0].ID)
 	return s, r.Close()
 }
 
 // end returns the end of the newest snapshot.
 func (s *snapshotStore) end() snapshotEnd {
+	end, _ := s.latest()
+	return end
+}
+
+// latest returns the end of the newest snapshot and when it was begun.
+func (s *snapshotStore) latest() (snapshotEnd, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newest
+	return s.newest, s.at
 }
 
 // check finds snapshots that the file store would leave out, and removes what a crash left of unfinished ones.
@@ -106,25 +115,63 @@ func checkSnapshotMeta(path, id string) error {
 // Create implements raft.SnapshotStore.
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64,
 	t raft.Transport) (raft.SnapshotSink, error) {
+	start := time.Now()
 	sink, err := s.FileSnapshotStore.Create(version, index, term, c, configIndex, t)
 	if err != nil {
+		if s.done != nil {
+			s.done(time.Since(start), 0, err)
+		}
 		return nil, err
 	}
-	return &snapshotSink{sink, s, snapshotEnd{index, term}}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, end: snapshotEnd{index, term}, start: start}, nil
 }
 
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshotStore
 	end   snapshotEnd
+	start time.Time
+	bytes int64
+	ended bool // raft ends it twice
 }
 
-// Close makes the snapshot durable before raft deletes the log entries that it replaces.
+// Write implements io.Writer.
+func (s *snapshotSink) Write(b []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(b)
+	s.bytes += int64(n)
+	return n, err
+}
+
+// Cancel implements raft.SnapshotSink.
+func (s *snapshotSink) Cancel() error {
+	s.finish(errCancelled)
+	return s.SnapshotSink.Cancel()
+}
+
+// errCancelled is a snapshot that was given up.
+var errCancelled = errors.New("cluster: snapshot given up")
+
+// Close makes the snapshot durable.
+func (s *snapshotSink) Close() error {
+	err := s.close()
+	s.finish(err)
+	return err
+}
+
+// finish tells the observer, once.
+func (s *snapshotSink) finish(err error) {
+	if !s.ended && s.store.done != nil {
+		s.store.done(time.Since(s.start), s.bytes, err)
+	}
+	s.ended = true
+}
+
+// close makes the snapshot durable before raft deletes the log entries that it replaces.
 //
 // A snapshot that the leader sent may contradict the log.  Raft keeps the log all the same; here goes what the paper says (figure 13) as far as
 // it may while raft runs: if the log has not the snapshot's last entry, nothing in it up to there is known to be right, and must not be
 // sent to others if this node comes to lead.  What follows stays for the leader to overwrite (see namedTransport.fit).
-func (s *snapshotSink) Close() error {
+func (s *snapshotSink) close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
@@ -132,7 +179,7 @@ func (s *snapshotSink) Close() error {
 		return err
 	}
 	s.store.mu.Lock()
-	s.store.newest = s.end
+	s.store.newest, s.store.at = s.end, snapshotTime(s.ID())
 	s.store.mu.Unlock()
 	var last raft.Log
 	err := s.store.logs.GetLog(s.end.index, &last)
