@@ -80,27 +80,14 @@ type Step struct {
 
 // Generator is how the generator did.
 type Generator struct {
-	Due     int64   `json:"due"`
-	Begun   int64   `json:"begun"`
-	Unsent  int64   `json:"unsent"`
-	Kept    bool    `json:"kept"`      // the asked rate
-	Lag     Latency `json:"lag"`       // how late calls began although a caller was free
-	CPUS    float64 `json:"cpu_s"`     // CPU time that this process used in the recorded time
-	CPUFrac float64 `json:"cpu_share"` // of all CPUs
-}
-
-// Latency are the quantiles of a histogram, in microseconds; all 0 if there was no value.
-type Latency struct {
-	Count int64   `json:"count"`
-	Mean  float64 `json:"mean_us"`
-	P50   float64 `json:"p50_us"`
-	P90   float64 `json:"p90_us"`
-	P99   float64 `json:"p99_us"`
-	P999  float64 `json:"p999_us"`
-	P9999 float64 `json:"p9999_us"`
-	Max   float64 `json:"max_us"`
-	// Histogram is an HdrHistogram of nanoseconds in its V2 compressed base64 form, from which any quantile can be had.
-	Histogram string `json:"histogram,omitempty"`
+	Due    int64   `json:"due"`
+	Begun  int64   `json:"begun"`
+	Unsent int64   `json:"unsent"`
+	Kept   bool    `json:"kept"` // the asked rate
+	Lag    Latency `json:"lag"`  // how late calls began although a caller was free
+	// CPUSeconds is the CPU time that the generator's process used in the recorded time, and CPUShare what part that is of all CPUs, 0 to 1.
+	CPUSeconds float64 `json:"cpu_s"`
+	CPUShare   float64 `json:"cpu_share"`
 }
 
 // Counts are calls and how long the good ones took.
@@ -112,7 +99,13 @@ type Counts struct {
 }
 
 // Failed is the number of failed calls.
-func (c Counts) Failed() int64 { panic("stub") }
+func (c Counts) Failed() int64 {
+	var n int64
+	for _, k := range c.Errors {
+		n += k
+	}
+	return n
+}
 
 // Phase is a span before, during or after a fault.
 type Phase struct {
@@ -143,13 +136,13 @@ type Interval struct {
 
 // Fault is one that was applied.
 type Fault struct {
-	Spec     string   `json:"spec"`
-	Round    int      `json:"round"`
-	Targets  []string `json:"targets"`
-	At       float64  `json:"at_s"`        // when it was in effect
-	Healed   float64  `json:"healed_s"`    // when it was undone; -1: never
-	TookMS   float64  `json:"took_ms"`     // applying it
-	HealedMS float64  `json:"heal_took_ms"` // undoing it
+	Spec       string   `json:"spec"`
+	Round      int      `json:"round"`
+	Targets    []string `json:"targets"`
+	At         float64  `json:"at_s"`         // when it was in effect
+	Healed     float64  `json:"healed_s"`     // when it was undone; -1: never
+	TookMS     float64  `json:"took_ms"`      // applying it
+	HealTookMS float64  `json:"heal_took_ms"` // undoing it
 }
 
 // Ledger is the judgement of [ledger.Journal.Judge].
