@@ -85,9 +85,9 @@ type Generator struct {
 	Unsent int64   `json:"unsent"`
 	Kept   bool    `json:"kept"` // the asked rate
 	Lag    Latency `json:"lag"`  // how late calls began although a caller was free
-	// CPUSeconds is the CPU time that the generator's process used in the recorded time, and CPUShare what part that is of all CPUs, 0 to 1.
-	CPUSeconds float64 `json:"cpu_s"`
-	CPUShare   float64 `json:"cpu_share"`
+	// CPUS is the CPU time that the generator's process used in the recorded time, and CPUFrac what part that is of all CPUs, 0 to 1.
+	CPUS    float64 `json:"cpu_s"`
+	CPUFrac float64 `json:"cpu_share"`
 }
 
 // Counts are calls and how long the good ones took.
@@ -136,13 +136,13 @@ type Interval struct {
 
 // Fault is one that was applied.
 type Fault struct {
-	Spec       string   `json:"spec"`
-	Round      int      `json:"round"`
-	Targets    []string `json:"targets"`
-	At         float64  `json:"at_s"`         // when it was in effect
-	Healed     float64  `json:"healed_s"`     // when it was undone; -1: never
-	TookMS     float64  `json:"took_ms"`      // applying it
-	HealTookMS float64  `json:"heal_took_ms"` // undoing it
+	Spec     string   `json:"spec"`
+	Round    int      `json:"round"`
+	Targets  []string `json:"targets"`
+	At       float64  `json:"at_s"`         // when it was in effect
+	Healed   float64  `json:"healed_s"`     // when it was undone; -1: never
+	TookMS   float64  `json:"took_ms"`      // applying it
+	HealedMS float64  `json:"heal_took_ms"` // undoing it
 }
 
 // Ledger is the judgement of [ledger.Journal.Judge].
