@@ -13,11 +13,13 @@ const module = "github.com/pyro-cluster/pyro-cluster/"
 // allowed lists which packages of the project each package may import, tests aside.  Every arrow points down: the object layer
 // knows no name server, the name server no raft, and nothing imports the command line.
 var allowed = map[string][]string{
-	"core":     {},
-	"fsm":      {},
-	"failover": {"core"},
-	"naming":   {"core", "failover", "fsm"},
-	"cluster":  {"fsm"},
+	"core":         {},
+	"fsm":          {},
+	"failover":     {"core"},
+	"naming":       {"core", "failover", "fsm"},
+	"cluster":      {"fsm"},
+	"metrics":      {"core", "failover"}, // for programs that use the library: no raft comes with it
+	"metrics/node": {"cluster", "fsm"},
 	"loadtest": {"core", "failover", "naming", "internal/spawn",
 		"loadtest/fault", "loadtest/ledger", "loadtest/link", "loadtest/report", "loadtest/servant", "loadtest/traffic"},
 	"loadtest/ledger":         {},
@@ -28,7 +30,7 @@ var allowed = map[string][]string{
 	"loadtest/servant":        {"core", "naming", "loadtest/ledger"},
 	"loadtest/peer":           {"core"},
 	"loadtest/bench":          {"loadtest/peer"},
-	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster", "loadtest", "loadtest/peer", "loadtest/report", "loadtest/servant"},
+	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/peer", "loadtest/report", "loadtest/servant"},
 	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},
 	"examples/greeter/server": {"core", "naming"},
 	"examples/greeter/client": {"failover", "naming"},
@@ -38,8 +40,10 @@ var allowed = map[string][]string{
 var foreign = map[string][]string{
 	"core":     {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
 	"failover": {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
-	"naming":   {"github.com/hashicorp/", "go.etcd.io/"},
+	"naming":   {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
 	"fsm":      {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
+	"cluster":  {"github.com/prometheus/"},
+	"metrics":  {"github.com/hashicorp/", "go.etcd.io/"},
 }
 
 func list(t *testing.T, args ...string) []string {
