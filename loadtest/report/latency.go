@@ -23,7 +23,7 @@ type Latency struct {
 
 // LatencyOf returns the quantiles of h, which holds nanoseconds, and with encode the histogram itself.  A nil or empty h gives the
 // zero Latency.  h is not kept.
-func LatencyOf(h *hdrhistogram.Histogram, encode bool) Latency {
+func LatencyOf(h *hdrhistogram.PackedHistogram, encode bool) Latency {
 	if h == nil || h.TotalCount() == 0 {
 		return Latency{}
 	}
@@ -35,7 +35,7 @@ func LatencyOf(h *hdrhistogram.Histogram, encode bool) Latency {
 		Max: micros(h.Max()),
 	}
 	if encode {
-		b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+		b, err := h.Encode()
 		if err != nil {
 			panic("report: encode a histogram: " + err.Error()) // it writes to memory
 		}
@@ -50,14 +50,14 @@ func micros(nanos int64) float64 { return float64(nanos) / nanosPerMicro }
 
 // Decode returns the histogram, of nanoseconds.  It is nil, without an error, for a Latency without values.  Values whose histogram
 // was not encoded, is damaged or holds another number of values are an error.
-func (l Latency) Decode() (*hdrhistogram.Histogram, error) {
+func (l Latency) Decode() (*hdrhistogram.PackedHistogram, error) {
 	if l.Count == 0 && l.Histogram == "" {
 		return nil, nil
 	}
 	if l.Histogram == "" {
 		return nil, fmt.Errorf("histogram of %d values is not in the report", l.Count)
 	}
-	h, err := hdrhistogram.Decode([]byte(l.Histogram))
+	h, err := hdrhistogram.DecodePacked([]byte(l.Histogram))
 	if err != nil {
 		return nil, fmt.Errorf("histogram: %w", err)
 	}
