@@ -31,6 +31,7 @@ type dev struct {
 	port    int
 	dataDir string // empty means a temporary one
 	log     string
+	pprof   bool
 	out     io.Writer
 }
 
@@ -54,6 +55,7 @@ The nodes' Pyro ports are P, P+100 and P+200, with UDP, raft and HTTP on the thr
 	flags.IntVar(&d.port, "port", core.DefaultPort, "Pyro `port` of the first node")
 	flags.StringVar(&d.dataDir, "data-dir", "", "`directory` that is kept and used again at the next start (default: a temporary one)")
 	flags.Var(&enum{&d.log, []string{"debug", "info", "warn", "error"}}, "log-level", "the least that is logged")
+	flags.BoolVar(&d.pprof, "pprof", false, "serve profiles of the program under /debug/pprof on the HTTP ports")
 	return without(cmd, "ns", "output")
 }
 
@@ -107,7 +109,7 @@ func (d *dev) bind(stderr io.Writer) ([]*node, error) {
 			host: "localhost", port: port, udpPort: port + 1, raftPort: port + 2, httpPort: port + 3,
 			raftAdvertise: peers[i],
 			expect:        devNodes, join: peers, profile: cluster.ProfileLAN,
-			log: log.With("node", i+1),
+			pprof: d.pprof, log: log.With("node", i+1),
 		})
 		if err != nil {
 			closeAll(nodes)
@@ -251,6 +253,7 @@ Try, in another terminal:
   pyro-cluster ns members %[2]s --ns %[3]s
   pyro-cluster cluster members --ns %[3]s
   curl http://localhost:%[5]d/readyz?verbose
+  curl http://localhost:%[5]d/metrics
 
 Python (pip install Pyro5):
 

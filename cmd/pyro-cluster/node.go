@@ -38,6 +38,7 @@ type nodeConfig struct {
 	profile                           cluster.Profile
 	tls                               *tls.Config
 	insecure                          bool
+	pprof                             bool
 	log                               *slog.Logger
 
 	onServe func(core.URI) // called when clients are served; may be nil
@@ -51,6 +52,7 @@ type node struct {
 	uri    core.URI       // of the name server, advertised
 	udp    net.PacketConn // nil if off
 	http   net.Listener   // nil if off
+	watch  *watch
 
 	raft    atomic.Pointer[cluster.Node] // nil until opened
 	stage   atomic.Pointer[string]       // why the node is not ready, when that is not the cluster's doing
@@ -62,6 +64,10 @@ type node struct {
 func bindNode(cfg nodeConfig) (*node, error) {
 	n := &node{cfg: cfg}
 	n.enter("starting")
+	var err error
+	if n.watch, err = newWatch(n.isReady); err != nil {
+		return nil, err
+	}
 	if err := n.bind(); err != nil {
 		n.closeSockets()
 		return nil, err
@@ -75,7 +81,7 @@ func (n *node) bind() error {
 		return bindError(err, "--port")
 	}
 	advertised := address(n.cfg.advertise, n.cfg.host, ln.Addr().(*net.TCPAddr).Port)
-	if n.daemon, err = core.NewDaemon(ln, core.DaemonOptions{Advertise: advertised, Logger: n.cfg.log}); err != nil {
+	if n.daemon, err = core.NewDaemon(ln, core.DaemonOptions{Advertise: advertised, Logger: n.cfg.log, Observer: n.watch.served}); err != nil {
 		return err
 	}
 	n.uri = n.daemon.URI(naming.ObjectID)
@@ -127,6 +133,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	defer raft.Close()
 	n.raft.Store(raft)
+	n.watch.node.Follow(raft)
 
 	// Clients come next: from now on a name server without a leader answers that it has none, and they try another node.
 	if err := n.serveClients(background, &services, fail); err != nil {
@@ -183,6 +190,7 @@ func (n *node) clusterOptions() cluster.Options {
 		Insecure:    n.cfg.insecure,
 		Prepare:     naming.Prepare,
 		Logger:      n.cfg.log,
+		Observer:    n.watch.node.Observer(),
 	}
 	switch {
 	case n.cfg.raftAdvertise != "":
@@ -220,7 +228,7 @@ func (n *node) serveClients(ctx context.Context, services *sync.WaitGroup, fail 
 
 func (n *node) startBackground(ctx context.Context, services *sync.WaitGroup, fail context.CancelCauseFunc) {
 	raft := n.raft.Load()
-	services.Go(func() { n.watch(ctx) })
+	services.Go(func() { n.lookReady(ctx) })
 	services.Go(func() {
 		prober := naming.Prober{Store: raft, Leader: raft, Logger: n.cfg.log}
 		if err := prober.Run(ctx); err != nil && ctx.Err() == nil {
@@ -231,16 +239,15 @@ func (n *node) startBackground(ctx context.Context, services *sync.WaitGroup, fa
 		return
 	}
 	services.Go(func() {
-		answer := func() bool { return n.inTouch.Load() && *n.stage.Load() == "" }
-		if err := naming.Respond(ctx, n.udp, n.uri, answer); err != nil && ctx.Err() == nil {
+		if err := naming.Respond(ctx, n.udp, n.uri, n.isReady); err != nil && ctx.Err() == nil {
 			// The name server works without: programs that are told where it is do not need broadcasts.
 			n.cfg.log.Warn("broadcast lookups are not answered", "error", err)
 		}
 	})
 }
 
-// watch looks from time to time whether the node is ready, so that a datagram can be answered without asking the leader.
-func (n *node) watch(ctx context.Context) {
+// lookReady looks from time to time whether the node is ready, so that a datagram can be answered without asking the leader.
+func (n *node) lookReady(ctx context.Context) {
 	wait, before := startPoll, errors.New("starting")
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -276,6 +283,9 @@ func (n *node) logReadiness(err error) {
 // enter says that the node is in a stage in which it is not ready; the empty one leaves the answer to the cluster.
 func (n *node) enter(stage string) { n.stage.Store(&stage) }
 
+// isReady reports whether the node was ready when last looked.
+func (n *node) isReady() bool { return n.inTouch.Load() && *n.stage.Load() == "" }
+
 // ready returns nil if the node is ready, else the reason.
 func (n *node) ready(ctx context.Context) error {
 	if stage := *n.stage.Load(); stage != "" {
@@ -303,9 +313,13 @@ func (n *node) serveHTTP(services *sync.WaitGroup, fail context.CancelCauseFunc)
 	return server
 }
 
-// handler answers probes.  Liveness never depends on the other nodes: to restart a node that lost its leader makes it worse.
+// handler answers probes and scrapes.  Liveness never depends on the other nodes: to restart a node that lost its leader makes it worse.
 func (n *node) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.watch.handler(n.cfg.log))
+	if n.cfg.pprof {
+		handlePprof(mux)
+	}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		err := n.ready(r.Context())

@@ -67,7 +67,8 @@ func (f *serverFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.node.port, "port", core.DefaultPort, "TCP port for Pyro clients; 0 picks one")
 	flags.IntVar(&f.node.udpPort, "udp-port", 9091, "UDP port for broadcast lookups; 0 turns them off, as does a loopback --host unless this flag is given")
 	flags.IntVar(&f.node.raftPort, "raft-port", 9092, "TCP port for the other nodes; 0 picks one")
-	flags.IntVar(&f.node.httpPort, "http-port", 9093, "TCP port for /livez and /readyz; 0 turns it off")
+	flags.IntVar(&f.node.httpPort, "http-port", 9093, "TCP port for /livez, /readyz and /metrics; 0 turns it off")
+	flags.BoolVar(&f.node.pprof, "pprof", false, "serve profiles of the program under /debug/pprof on --http-port")
 	flags.IntVar(&f.node.expect, "expect", 0, "`number` of fresh nodes that form a new cluster")
 	flags.StringSliceVar(&f.node.join, "join", nil, "nodes to look for, `host:raftport,...`; the own address may be among them")
 	flags.StringVar(&f.node.advertise, "advertise", "", "`host[:port]` under which clients reach this node, if not --host")
@@ -124,6 +125,9 @@ func (cfg *nodeConfig) validate() error {
 	}
 	if cfg.tls == nil && !cfg.insecure && !isLoopback(cfg.host) {
 		return usageError(fmt.Errorf("nodes would talk plain TCP on --host %s", cfg.host), "give --node-cert, --node-key and --node-ca, or --insecure")
+	}
+	if cfg.pprof && cfg.httpPort == 0 {
+		return usageError(errors.New("--pprof with --http-port 0"), "give a --http-port, which serves the profiles")
 	}
 	return cfg.validateStart()
 }
@@ -203,9 +207,9 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	}
 	opts := &slog.HandlerOptions{Level: l}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(core.NewLogHandler(slog.NewJSONHandler(w, opts)))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(core.NewLogHandler(slog.NewTextHandler(w, opts)))
 }
 
 // nodeTLS returns the configuration for mutual TLS between nodes; nil if there are no files.
