@@ -84,6 +84,10 @@ func TestWriteAndRead(t *testing.T) {
 	if err != nil || string(data) != file(want...) {
 		t.Errorf("file: got %q, %v, want %q", data, err, file(want...))
 	}
+	// Two processes that made the file at the same moment have both written a header.
+	if got, err := collect(Read(strings.NewReader(file(header, ids[0])))); err != nil || !slices.Equal(got, ids[:1]) {
+		t.Errorf("read with a second header: got %x, %v, want %x", got, err, ids[:1])
+	}
 	for range ReadFile(path) { // and stop early
 		break
 	}

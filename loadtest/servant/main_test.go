@@ -1,6 +1,7 @@
 package servant
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,8 +101,13 @@ func pythonCommand(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatalf("no Python with Pyro5: %v: run make venv (scripts/venv.sh)", err)
 	}
+	// With no end to the time for goodbyes, a servant that only ends when it is over does not end at all.
+	source := bytes.Replace(Python, []byte("\nGOODBYE_SECONDS = 5\n"), []byte("\nGOODBYE_SECONDS = 3600\n"), 1)
+	if bytes.Equal(source, Python) {
+		t.Fatal("servant.py has no line GOODBYE_SECONDS = 5")
+	}
 	script := filepath.Join(t.TempDir(), "servant.py")
-	if err := os.WriteFile(script, Python, 0o600); err != nil {
+	if err := os.WriteFile(script, source, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(interpreter, append([]string{script}, args...)...)

@@ -17,10 +17,11 @@ import (
 // maxPart bounds what one call of ledger() returns.
 const maxPart = 1 << 20
 
-// errNotRun is the class of the exception when a call could not be written to the ledger; nothing else that a servant runs raises it.
+// The exception when a call could not be written to the ledger; nothing else that a servant runs raises it.
 const (
-	errNotRun    core.ExceptionClass = "builtins.OSError"
-	notRunPrefix                     = "not run: "
+	errNotRun core.ExceptionClass = "builtins.OSError"
+	// notRunPrefix begins its text.
+	notRunPrefix string = "not run: "
 )
 
 // NotRun reports whether err says that a servant, in Go or Python, did not run a call because it could not write it to its ledger, as

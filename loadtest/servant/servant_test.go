@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -180,21 +181,23 @@ func TestCallsAreInTheLedger(t *testing.T) {
 // awaitRecords waits until a ledger has n records: a oneway call ends before it is in.
 func awaitRecords(t *testing.T, path string, n int) {
 	t.Helper()
+	await(t, strconv.Itoa(n)+" records", func() bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Size() >= int64(16+16*n)
+	})
+}
+
+// await waits for a condition that nothing announces.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for {
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Size() >= int64(16+16*n) {
-			return
-		}
+	for !holds() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("%s has %d bytes after %v, want %d records", path, info.Size(), patience, n)
+			t.Fatalf("no %s after %v", what, patience)
 		}
 	}
 }
@@ -207,7 +210,7 @@ func TestLedgerMethod(t *testing.T) {
 		if err := os.WriteFile(path, []byte(large+"cut"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p := proxy(t, start(t, path), "")
+		p := proxy(t, start(t, path), "serpent") // brings bytes as a dict
 		tests := []struct{ offset, size, want int }{
 			{0, 10, 10}, {16, 16, 16}, {0, 0, 0}, {len(large) - 5, 100, 5}, {len(large), 100, 0}, {1 << 40, 100, 0}, {0, 1 << 40, maxPart},
 		}
@@ -447,6 +450,31 @@ func TestReadLedgerOfALiar(t *testing.T) {
 	}
 }
 
+// A part may be shorter than what was asked for.
+func TestReadLedgerInSmallParts(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger")
+	o, err := newObject("m1", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	want := []ledger.ID{ledger.NewID(1, 2, 3), ledger.NewID(4, 5, 6)}
+	for _, id := range want {
+		if err := o.append(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &core.Servant{Class: "Small", Methods: []core.Method{{
+		Name:   "ledger",
+		Params: []core.Param{{Name: "offset"}, {Name: "size"}},
+		Func:   func(_ context.Context, args []any) (any, error) { return o.part(args[0], int64(7)) },
+	}}}
+	if got, err := collect(ReadLedger(t.Context(), serveObject(t, Object, s))); err != nil || !slices.Equal(got, want) {
+		t.Errorf("ReadLedger: got %x, %v, want %x", got, err, want)
+	}
+}
+
 func TestMembership(t *testing.T) {
 	t.Parallel()
 	node, ns := nameServer(t)
@@ -609,14 +637,37 @@ func TestPythonMembership(t *testing.T) {
 	}
 }
 
+// gate is a connection whose reader waits, once it is shut, until it is opened.
+type gate struct {
+	net.Conn
+	shut   *atomic.Bool
+	opened chan struct{}
+}
+
+func (g gate) Read(p []byte) (int, error) {
+	if g.shut.Load() {
+		<-g.opened
+	}
+	return g.Conn.Read(p)
+}
+
 // A call under way when Python is told to stop gets its answer.
 func TestPythonDrains(t *testing.T) {
 	t.Parallel()
 	node, ns := nameServer(t)
 	path := filepath.Join(t.TempDir(), "ledger")
 	child, uri := process(t, pythonMember(t, node, "--ledger", path))
-	p := proxy(t, uri, "")
-	// The answer is far larger than the buffers of a connection, so the call is under way until all of it was taken.
+	shut, opened := new(atomic.Bool), make(chan struct{})
+	p := core.NewProxy(uri, core.ProxyOptions{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		return gate{c, shut, opened}, err
+	}})
+	defer p.Close()
+	if err := p.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The answer is far larger than the buffers of a connection, so the call is under way until it is read.
+	shut.Store(true)
 	large := strings.Repeat("x", 32<<20)
 	answered := make(chan error, 1)
 	go func() {
@@ -627,15 +678,56 @@ func TestPythonDrains(t *testing.T) {
 		}
 		answered <- err
 	}()
-	awaitRecords(t, path, 1) // it runs
-	if err := child.End(syscall.SIGTERM); err != nil {
-		t.Error(err)
-	}
+	awaitRecords(t, path, 1)
+	child.Signal(syscall.SIGTERM)
+	awaitRefusal(t, uri)
+	close(opened)
 	if err := <-answered; err != nil {
 		t.Errorf("call under way: %v", err)
 	}
+	if err := child.End(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
 	if got := members(t, ns); len(got) != 0 {
 		t.Errorf("members in the end: got %v, want none", got)
+	}
+}
+
+// awaitRefusal waits until nobody listens at uri any more.
+func awaitRefusal(t *testing.T, uri core.URI) {
+	t.Helper()
+	await(t, "refused connections", func() bool {
+		c, err := net.Dial("tcp", net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port)))
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+}
+
+// The ledger that Python writes stays readable after a record of which only a part could be written.
+func TestPythonLedgerAfterAnError(t *testing.T) {
+	t.Parallel()
+	cmd := pythonCommand(t, filepath.Join(t.TempDir(), "ledger"))
+	script := `import os, runpy, sys
+ledger = runpy.run_path(sys.argv[1])["Ledger"](sys.argv[2])
+write, written = os.write, 0
+def part(fd, data):
+    global written
+    written += 1
+    return write(fd, data[:5])
+os.write = part
+for _ in range(2):
+    try:
+        ledger.append(b"0123456789abcdef")
+    except OSError as x:
+        assert str(x).startswith("not run: "), x
+    else:
+        sys.exit("append did not fail")
+assert written == 1, written`
+	cmd.Args = slices.Insert(cmd.Args, 1, "-c", script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
