@@ -20,7 +20,7 @@ build: ## the program, as bin/pyro-cluster
 test: venv ## all tests, with the race detector and with stock Python programs
 	go vet ./...
 	go test -race -timeout 20m ./...
-	go test -run Alloc ./core ./failover
+	go test -run Alloc ./core ./failover ./metrics
 
 .PHONY: demo
 demo: build venv ## real programs calling each other while replicas and nodes are killed, 30 s
