@@ -49,7 +49,7 @@ func readHeader(in io.Reader, record *ID) error {
 	return nil
 }
 
-// ReadFile yields the ids in the ledger of that path, as [Read] does.  The file is open while it is ranged over.
+// ReadFile yields the ids in the ledger of that path, as [Read] does; errors name it.  The file is open while it is ranged over.
 func ReadFile(path string) iter.Seq2[ID, error] {
 	return func(yield func(ID, error) bool) {
 		f, err := os.Open(path)
@@ -58,6 +58,13 @@ func ReadFile(path string) iter.Seq2[ID, error] {
 			return
 		}
 		defer f.Close()
-		Read(f)(yield)
+		for id, err := range Read(f) {
+			if err != nil {
+				err = fmt.Errorf("%s: %w", path, err)
+			}
+			if !yield(id, err) {
+				return
+			}
+		}
 	}
 }

@@ -307,8 +307,15 @@ func TestReadErrors(t *testing.T) {
 			}
 		})
 	}
-	if _, err := collect(ReadFile(filepath.Join(t.TempDir(), "none"))); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no file: %v, want %v", err, os.ErrNotExist)
+	path := filepath.Join(t.TempDir(), "ledger")
+	if _, err := collect(ReadFile(path)); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("no file: %v, want %v of %s", err, os.ErrNotExist, path)
+	}
+	if err := os.WriteFile(path, []byte(file(id)+"x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := collect(ReadFile(path)); len(ids) != 1 || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), path) {
+		t.Errorf("file cut short: got %x, %v, want one id and %v of %s", ids, err, io.ErrUnexpectedEOF, path)
 	}
 }
 
