@@ -34,8 +34,14 @@ lint: ## formatting, vet, staticcheck
 	go tool staticcheck ./...
 
 .PHONY: bench
-bench: ## all benchmarks (BENCHTIME=1s), ratios included
+bench: ## all benchmarks (BENCHTIME=1s), then bench-rpc: calls against raw TCP, net/rpc and grpc-go (BENCHRPC='-rounds 5', see -h)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	$(MAKE) bench-rpc
+
+.PHONY: bench-rpc
+bench-rpc:
+	go build -o bin/bench ./loadtest/bench
+	bin/bench $(BENCHRPC)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for a while (FUZZTIME=20s)

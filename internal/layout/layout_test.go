@@ -29,7 +29,8 @@ var allowed = map[string][]string{
 	"loadtest/report":         {"loadtest/ledger"},
 	"loadtest/servant":        {"core", "naming", "loadtest/ledger"},
 	"loadtest/peer":           {"core"},
-	"loadtest/bench":          {"loadtest/peer"},
+	"loadtest/bench":          {"internal/spawn", "loadtest/bench/benchpb", "loadtest/peer"},
+	"loadtest/bench/benchpb":  {},
 	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/peer", "loadtest/report", "loadtest/servant"},
 	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},
 	"examples/greeter/server": {"core", "naming"},
@@ -38,10 +39,10 @@ var allowed = map[string][]string{
 
 // foreign lists packages of others that must stay out, whoever pulls them in.
 var foreign = map[string][]string{
-	"core":     {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
-	"failover": {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
-	"naming":   {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
-	"fsm":      {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/"},
+	"core":     {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
+	"failover": {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
+	"naming":   {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
+	"fsm":      {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
 	"cluster":  {"github.com/prometheus/"},
 	"metrics":  {"github.com/hashicorp/", "go.etcd.io/"},
 }
