@@ -65,7 +65,7 @@ var _ core.Observer = (*Calls)(nil)
 func NewServer(reg prometheus.Registerer, opts Options) (*Calls, error) {
 	return newCalls(reg, opts, side{
 		name:   "server",
-		calls:  "Calls that daemons answered, by outcome: ok, exception, not_executed (draining, or no such object), unknown.",
+		calls:  "Calls that daemons answered, by outcome: ok, exception, not_executed (draining, or no such object).",
 		took:   "Time from a request having been read to its reply being ready to be sent.",
 		sent:   "Bytes of replies.",
 		got:    "Bytes of requests.",

@@ -119,7 +119,7 @@ var (
 	snapIndex = desc("pyro_raft_snapshot_index", "Index of the last entry in the newest snapshot, 0 if there is none.")
 	snapTime  = desc("pyro_raft_snapshot_timestamp_seconds", "When the newest snapshot was begun, in Unix time; left out if there is none.")
 	logBytes  = desc("pyro_raft_log_file_bytes", "Size of the file with the log.")
-	revision  = desc("pyro_registry_revision", "Changes of the registry that this node has applied.")
+	changes   = desc("pyro_registry_changes_total", "Changes of the registry since it was made (its revision), as far as this node has applied them.")
 	entries   = desc("pyro_registry_entries", "Names with an object, object groups not counted.")
 	groups    = desc("pyro_registry_groups", "Object groups.")
 	health    = desc("pyro_registry_members", "Members of object groups, by what the leader's probes say.", "health")
@@ -132,7 +132,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{raftState, hasLeader, term, last, commit, applied, leaders, contact, members, snapIndex, snapTime,
-		logBytes, revision, entries, groups, health} {
+		logBytes, changes, entries, groups, health} {
 		c <- d
 	}
 }
@@ -183,7 +183,7 @@ func collectRegistry(v *fsm.View, c chan<- prometheus.Metric) {
 			}
 		}
 	}
-	gauge(c, revision, float64(v.Revision()))
+	c <- prometheus.MustNewConstMetric(changes, prometheus.CounterValue, float64(v.Revision()))
 	gauge(c, entries, float64(v.Count()-count))
 	gauge(c, groups, float64(count))
 	gauge(c, health, float64(alive), "alive")

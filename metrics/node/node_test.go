@@ -112,7 +112,7 @@ func TestMetrics(t *testing.T) {
 		"pyro_raft_snapshot_duration_seconds":   3,
 		"pyro_raft_snapshot_bytes":              1000,
 		"pyro_raft_snapshot_errors_total":       1,
-		"pyro_registry_revision":                7,
+		"pyro_registry_changes_total":           7,
 		"pyro_registry_entries":                 3,
 		"pyro_registry_groups":                  2,
 		"pyro_registry_members{health=alive}":   2,
