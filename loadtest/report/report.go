@@ -5,7 +5,6 @@
 package report
 
 import (
-	"io"
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/loadtest/ledger"
@@ -107,6 +106,9 @@ func (c Counts) Failed() int64 {
 	return n
 }
 
+// ended is the number of calls that ended, one way or the other.
+func (c Counts) ended() int64 { return c.Good + c.Failed() }
+
 // Phase is a span before, during or after a fault.
 type Phase struct {
 	Name string  `json:"name"`
@@ -161,71 +163,3 @@ type Baseline struct {
 	P50Ratio  float64 `json:"p50_ratio"`
 	P99Ratio  float64 `json:"p99_ratio"`
 }
-
-// Check is one condition of the SLO.
-type Check struct {
-	Want string `json:"want"` // "p99<5ms"
-	Got  string `json:"got"`  // "6.1 ms"
-	OK   bool   `json:"ok"`
-}
-
-// SLO are conditions on a run.
-type SLO []Condition
-
-// Condition is one of them.
-type Condition struct{}
-
-// ParseSLO parses "p99<5ms,errors<0.01%,twice=0,lost=0": conditions on p50, p90, p99, p99.9, p99.99, max, gap (times), errors (a number of
-// calls, or a share with %), rate (calls a second), twice, lost, phantom (numbers of calls), each with <, <=, =, >= or >.  A name
-// can be limited to the phases whose name begins with a text: "p99[before]<1ms", "gap[during]<1s".
-func ParseSLO(s string) (SLO, error) { panic("stub") }
-
-// NeedsLedger reports whether a condition is on twice, lost or phantom, and names the first.
-func (s SLO) NeedsLedger() (name string, needs bool) { panic("stub") }
-
-// Judge checks a report.  A condition on something that is not known, such as the latency of a phase without calls, does not hold.
-func (s SLO) Judge(r *Report) []Check { panic("stub") }
-
-// Write writes the JSON.
-func (r *Report) Write(w io.Writer) error { panic("stub") }
-
-// Read reads the JSON of a report; another schema, or what does not hang together, is an error.
-func Read(r io.Reader) (*Report, error) { panic("stub") }
-
-// WriteText writes what people read at the end of a run: phases as a table, faults, ledger, baselines, SLO, problems.
-func (r *Report) WriteText(w io.Writer) error { panic("stub") }
-
-// WriteCSV writes the intervals, one per line, with a header line.
-func (r *Report) WriteCSV(w io.Writer) error { panic("stub") }
-
-// WriteHTML writes one self-contained page.
-func (r *Report) WriteHTML(w io.Writer) error { panic("stub") }
-
-// Verdict says how B's value stands to A's.
-type Verdict string
-
-// The verdicts of a comparison.
-const (
-	Same     Verdict = "same"       // they differ by no more than their own spread
-	Better   Verdict = "better"     // B is better
-	Worse    Verdict = "worse"      // B is worse
-	OnlyOne  Verdict = "only one"   // the other run has no such phase
-	NotKnown Verdict = "not judged" // too few intervals to know the spread
-)
-
-// Difference is one figure of two runs.
-type Difference struct {
-	Phase   string  `json:"phase"`
-	Figure  string  `json:"figure"` // "rate", "p50", "p99", "errors", "gap", "twice", "lost"
-	A       float64 `json:"a"`
-	B       float64 `json:"b"`
-	SpreadA float64 `json:"spread_a"` // between the intervals of the phase
-	SpreadB float64 `json:"spread_b"`
-	Verdict Verdict `json:"verdict"`
-}
-
-// Compare compares two runs phase by phase, phases being matched by name.  Runs with other work or load are an error.
-func Compare(a, b *Report) ([]Difference, error) { panic("stub") }
-
-// Merge adds up the runs of several generators against one target at the same time; their phases have to have the same names.
-func Merge(reports ...*Report) (*Report, error) { panic("stub") }
