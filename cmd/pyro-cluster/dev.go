@@ -31,12 +31,13 @@ type dev struct {
 	port    int
 	dataDir string // empty means a temporary one
 	log     string
+	format  string // of the log
 	pprof   bool
 	out     io.Writer
 }
 
 func newDev(g *globals) *cobra.Command {
-	d := &dev{g: g, log: "error"}
+	d := &dev{g: g, log: "error", format: "text"}
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run three nodes and a demo object group in this process",
@@ -55,6 +56,7 @@ The nodes' Pyro ports are P, P+100 and P+200, with UDP, raft and HTTP on the thr
 	flags.IntVar(&d.port, "port", core.DefaultPort, "Pyro `port` of the first node")
 	flags.StringVar(&d.dataDir, "data-dir", "", "`directory` that is kept and used again at the next start (default: a temporary one)")
 	flags.Var(&enum{&d.log, []string{"debug", "info", "warn", "error"}}, "log-level", "the least that is logged")
+	flags.Var(&enum{&d.format, []string{"text", "json"}}, "log-format", "how it is logged")
 	flags.BoolVar(&d.pprof, "pprof", false, "serve profiles of the program under /debug/pprof on the HTTP ports")
 	return without(cmd, "ns", "output")
 }
@@ -97,7 +99,7 @@ func (d *dev) addresses() []string {
 
 // bind binds the sockets of all nodes before anything is written.
 func (d *dev) bind(stderr io.Writer) ([]*node, error) {
-	log := newLogger(stderr, d.log, "text")
+	log := newLogger(stderr, d.log, d.format)
 	peers := make([]string, devNodes)
 	for i := range peers {
 		peers[i] = join("localhost", d.port+i*devStep+2)

@@ -41,8 +41,8 @@ func isFailure(err error) bool {
 	return ok
 }
 
-// report writes err as one line and returns the exit code.
-func report(stderr io.Writer, err error) int {
+// printError writes err as one line and returns the exit code.
+func printError(stderr io.Writer, err error) int {
 	code, hint := classify(err)
 	if code == exitOK {
 		return code

@@ -20,7 +20,7 @@ func main() {
 	// The first signal asks for an orderly stop.  Soon after it signals have their usual effect again, so that one more ends a stop
 	// that takes too long; not at once, since some (timeout(1), for one) send theirs to the process and to its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, restore) })
-	os.Exit(report(os.Stderr, run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
+	os.Exit(printError(os.Stderr, run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)))
 }
 
 // run is the whole program.  The end of ctx is the request to stop, which is no error for commands that run until then.
@@ -75,7 +75,7 @@ Exit codes: 0 done; 1 the operation failed; 2 wrong usage; 3 nothing reachable, 
 	flags.StringSliceVar(&g.nodes, "ns", []string{"localhost:9090"}, "nodes to ask, `host:port,...`; any of them will do")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "for the whole operation, retries included")
 	flags.VarP(&enum{&g.output, []string{"table", "json"}}, "output", "o", "how results are printed")
-	root.AddCommand(newServer(), newDev(g), newNS(g), newCall(g), newCluster(g), newVersion(g))
+	root.AddCommand(newServer(), newDev(g), newNS(g), newCall(g), newCluster(g), newLoadtest(g), newVersion(g))
 	root.SetHelpCommand(newHelp(root))
 	return root
 }

@@ -39,7 +39,7 @@ func cliInput(t *testing.T, stdin string, args ...string) result {
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	var stdout, stderr strings.Builder
-	code := report(&stderr, run(ctx, args, strings.NewReader(stdin), &stdout, &stderr))
+	code := printError(&stderr, run(ctx, args, strings.NewReader(stdin), &stdout, &stderr))
 	if ctx.Err() != nil {
 		t.Fatalf("%v did not end in %v", args, deadline)
 	}
@@ -82,7 +82,7 @@ func start(t *testing.T, args ...string) *command {
 	})
 	go func() {
 		defer close(c.done)
-		c.code = report(&c.stderr, run(ctx, args, strings.NewReader(""), w, &c.stderr))
+		c.code = printError(&c.stderr, run(ctx, args, strings.NewReader(""), w, &c.stderr))
 		w.Close()
 		reading.Wait()
 	}()

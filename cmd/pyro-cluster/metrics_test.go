@@ -100,7 +100,7 @@ func TestServerMetrics(t *testing.T) {
 // TestDevMetrics looks at three nodes of one process, each of which has to tell about itself.
 func TestDevMetrics(t *testing.T) {
 	t.Parallel()
-	_, base := startDev(t, "--data-dir", t.TempDir(), "--pprof")
+	_, base := startDev(t, "--data-dir", t.TempDir(), "--pprof", "--log-format", "json")
 	must(t, "ns", "register", "bank", "PYRO:x@localhost:7000", "--ns", devAddresses(base)[1])
 	eventually(t, "one leader, and a call of register at one node", "1 leader, 2 followers, 1 register", func() string {
 		leaders, followers, registered := 0., 0., 0.

@@ -106,6 +106,7 @@ func TestErrors(t *testing.T) {
 		{"half of TLS", node("--node-cert", file), 2, `server: --node-cert, --node-key and --node-ca belong together: give all three or none`},
 		{"no certificate", node("--node-cert", file, "--node-key", file, "--node-ca", file), 2, `server: read --node-cert and --node-key: tls: failed to find any PEM data in certificate input: give PEM files that belong together`},
 		{"profiles without HTTP", node("--pprof"), 2, `server: --pprof with --http-port 0: give a --http-port, which serves the profiles`},
+		{"bad format of the log", []string{"dev", "--log-format", "xml"}, 2, `dev: invalid argument "xml" for "--log-format" flag: want text, json: see "pyro-cluster dev --help"`},
 		{"bad profile", node("--profile", "moon"), 2, `server: invalid argument "moon" for "--profile" flag: want lan, default, wan: see "pyro-cluster server --help"`},
 		{"port in use", node("--port", takenPort), 1, `server: tcp 127.0.0.1:` + takenPort + ` is in use: stop its user, or choose another --port`},
 		{"UDP port in use", node("--udp-port", takenUDPPort), 1, `server: udp 127.0.0.1:` + takenUDPPort + ` is in use: stop its user, or choose another --udp-port`},

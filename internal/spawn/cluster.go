@@ -20,11 +20,17 @@ type Cluster struct {
 	Program string // pyro-cluster
 	Dir     string // for the nodes' data directories
 	Profile string // of time-outs; empty means lan
+	// Front, if not nil, is told the addresses of node i for clients and for other nodes, and returns those that it advertises instead.
+	Front func(i int, clients, nodes string) (frontClients, frontNodes string, err error)
 
 	port  int
 	hosts []string
+	front []front
 	nodes []*Process // nil while a node is down
 }
+
+// front are the addresses that a node advertises.
+type front struct{ clients, nodes string }
 
 // Start starts size nodes and waits until all are ready.
 func (c *Cluster) Start(ctx context.Context, size int) error {
@@ -36,6 +42,15 @@ func (c *Cluster) Start(ctx context.Context, size int) error {
 		return err
 	}
 	c.port = port
+	for i, host := range c.hosts {
+		f := front{net.JoinHostPort(host, strconv.Itoa(port)), net.JoinHostPort(host, strconv.Itoa(port+2))}
+		if c.Front != nil {
+			if f.clients, f.nodes, err = c.Front(i, f.clients, f.nodes); err != nil {
+				return err
+			}
+		}
+		c.front = append(c.front, f)
+	}
 	c.nodes = make([]*Process, size)
 	for i := range size {
 		if err := c.Launch(i); err != nil {
@@ -53,8 +68,8 @@ func (c *Cluster) Start(ctx context.Context, size int) error {
 // Launch starts node i, which is down, and does not wait.
 func (c *Cluster) Launch(i int) error {
 	var peers []string
-	for _, host := range c.hosts {
-		peers = append(peers, net.JoinHostPort(host, strconv.Itoa(c.port+2)))
+	for _, f := range c.front {
+		peers = append(peers, f.nodes)
 	}
 	profile := c.Profile
 	if profile == "" {
@@ -63,7 +78,7 @@ func (c *Cluster) Launch(i int) error {
 	name := fmt.Sprintf("node%d", i+1)
 	p, err := Start(name, exec.Command(c.Program, "server", "--data-dir", filepath.Join(c.Dir, name), "--host", c.hosts[i],
 		"--port", strconv.Itoa(c.port), "--udp-port", strconv.Itoa(c.port+1), "--raft-port", strconv.Itoa(c.port+2),
-		"--http-port", strconv.Itoa(c.port+3), "--expect", strconv.Itoa(len(c.hosts)), "--join", strings.Join(peers, ","), "--profile", profile))
+		"--http-port", strconv.Itoa(c.port+3), "--advertise", c.front[i].clients, "--raft-advertise", c.front[i].nodes, "--expect", strconv.Itoa(len(c.hosts)), "--join", strings.Join(peers, ","), "--profile", profile))
 	c.nodes[i] = p
 	return err
 }
@@ -85,7 +100,7 @@ func (c *Cluster) End(i int, s syscall.Signal) error {
 }
 
 // Signal sends a signal to node i.
-func (c *Cluster) Signal(i int, s syscall.Signal) { c.nodes[i].Signal(s) }
+func (c *Cluster) Signal(i int, s syscall.Signal) error { return c.nodes[i].Signal(s) }
 
 // Stop ends all nodes with a signal.
 func (c *Cluster) Stop(s syscall.Signal) error {
@@ -108,8 +123,8 @@ func (c *Cluster) Tail(i int) string {
 // Addresses are the nodes' host:port for clients.
 func (c *Cluster) Addresses() []string {
 	var a []string
-	for _, host := range c.hosts {
-		a = append(a, net.JoinHostPort(host, strconv.Itoa(c.port)))
+	for _, f := range c.front {
+		a = append(a, f.clients)
 	}
 	return a
 }

@@ -4,4 +4,4 @@ package spawn
 
 import "syscall"
 
-func noOrphan() *syscall.SysProcAttr { return nil }
+func noOrphan() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

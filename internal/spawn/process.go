@@ -127,13 +127,18 @@ func (p *Process) take(prefix string) (rest string, news <-chan struct{}, ok boo
 	return "", p.news, false
 }
 
-// Signal sends a signal; a child that has ended gets none.
-func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+// Signal sends a signal; to a child that has ended it is an error.
+func (p *Process) Signal(s syscall.Signal) error {
+	if err := p.cmd.Process.Signal(s); err != nil {
+		return fmt.Errorf("%s: %v: %w", p.Name, s, err)
+	}
+	return nil
+}
 
 // End sends a signal and waits for the child's end; one that takes more than 20 s is killed, which is an error.  So is an exit code
 // other than 0 after a SIGTERM.
 func (p *Process) End(s syscall.Signal) error {
-	p.Signal(s)
+	_ = p.cmd.Process.Signal(s) // one that has ended already is no error here
 	late := time.NewTimer(20 * time.Second)
 	defer late.Stop()
 	select {

@@ -3,6 +3,7 @@ package spawn
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -11,7 +12,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(ownerEnv) != "" {
+		ownDirectory()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // start runs a shell script that can wait by reading, since its standard input stays open.
 func start(t *testing.T, script string) *Process {

@@ -1,64 +1,165 @@
 // Package link is a TCP proxy that breaks connections in the ways in which networks do: slow, silent, reset, cut in the midst of a
-// message, partitioned.  It knows the frames of the Pyro protocol (40-byte header, docs of core), so that it can delay and cut messages
-// rather than whatever bytes happen to arrive together.
+// message, partitioned.  It knows the frames of the Pyro protocol (40-byte header, see package core), so that it can cut a message in
+// its midst rather than between two of them.
+//
+// Without a fault in effect bytes are passed on as they come, one direction of a connection by one goroutine, which does not read on
+// before what it read has been taken by the other side: a slow reader slows its writer, as without the proxy.  The end of one
+// direction (FIN) is passed on and leaves the other open; a reset is passed on as a reset.
 package link
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Options set up a Proxy.
+// Options set up a [Proxy].
 type Options struct {
-	Listen  string // host:port, such as "127.0.0.1:0"
-	Backend string // host:port; may be empty until SetBackend
-	// Frames says that the connections carry the Pyro protocol; otherwise bytes are passed on as they come.
+	// Listen is where to listen, host:port, such as "127.0.0.1:0".
+	Listen string
+	// Backend is where connections go, host:port; it may be empty until [Proxy.SetBackend].
+	Backend string
+	// Frames says that the connections carry the Pyro protocol, which [Proxy.Cut] needs.  A connection with anything else than messages
+	// of protocol 502 is passed on as bytes.
 	Frames bool
-	// From, if not nil, gets the first bytes that a dialling side sent and returns a name for it, for [Proxy.Partition] between two.
+	// From, if not nil, gets the first bytes that a dialling side sent and returns a name for it, for [Proxy.Partition] between two.  As
+	// long as it returns "" it is asked again when more has come, up to 1 KiB.  It is called by several goroutines at a time.
 	From func(first []byte) string
 }
 
 // Proxy forwards connections to a backend.  Its methods are safe for concurrent use.
 //
-// Faults can be in effect together.  Each function that begins one returns a function that ends it; calling that twice is the same as once.
-type Proxy struct{}
+// Faults can be in effect together, also several of one kind; each lasts until it is healed itself.  Each method that begins one returns
+// a function that ends it; calling that twice is the same as once, and after Close it does nothing.
+type Proxy struct {
+	opts   Options
+	ln     net.Listener
+	done   chan struct{}  // closed by Close
+	end    func()         // ends the context of all connections
+	active sync.WaitGroup // the goroutines of the proxy
+
+	delay atomic.Int64 // nanoseconds by which bytes are late
+	armed atomic.Int32 // how many cuts wait for a message: len(cuts)
+
+	mu         sync.Mutex // protects what follows, and what conn says
+	backend    string
+	closed     bool
+	conns      map[*conn]struct{}
+	partitions map[*silence]struct{}
+	cuts       []*cut
+}
 
 // Listen starts a proxy.  The caller closes it.
-func Listen(opts Options) (*Proxy, error) { panic("stub") }
+func Listen(opts Options) (*Proxy, error) {
+	ln, err := net.Listen("tcp", opts.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("link: %w", err)
+	}
+	// The proxy lives until Close, whatever becomes of the context of the one who started it.
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Proxy{
+		opts: opts, ln: ln, done: make(chan struct{}), end: cancel, backend: opts.Backend,
+		conns: map[*conn]struct{}{}, partitions: map[*silence]struct{}{},
+	}
+	p.active.Go(func() { p.accept(ctx) })
+	return p, nil
+}
 
 // Addr is the address to dial, host:port.
-func (p *Proxy) Addr() string { panic("stub") }
+func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
 // SetBackend sets where later connections go.
-func (p *Proxy) SetBackend(address string) { panic("stub") }
+func (p *Proxy) SetBackend(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.backend = address
+}
 
-// Connections is the number of open connections.
-func (p *Proxy) Connections() int { panic("stub") }
+// Connections is the number of open connections: those of clients, whether their backend answers or not.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
 
-// Slow delays every message by d in each direction, without changing their order or how many are under way.
-func (p *Proxy) Slow(d time.Duration) (heal func()) { panic("stub") }
+// Close ends the proxy and its connections, and returns when all of it has ended.  Closing it twice is the same as once.
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	first := !p.closed
+	p.closed = true
+	p.mu.Unlock()
+	var err error
+	if first {
+		close(p.done)
+		p.end()
+		err = p.ln.Close()
+		for _, c := range p.open() {
+			c.close()
+		}
+	}
+	p.active.Wait()
+	return err
+}
 
-// HalfOpen makes everything vanish that is sent on the connections open now, in both directions, while new connections work.  Healing
-// resets those connections, since bytes are missing in them.  Without a connection it is an error.
-func (p *Proxy) HalfOpen() (heal func(), err error) { panic("stub") }
+// open returns the connections that are open now.
+func (p *Proxy) open() []*conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.openLocked()
+}
 
-// Partition makes everything vanish: on open connections, and new ones get no answer.  With a name, only connections from there.  Healing
-// resets the connections that lost bytes.
-func (p *Proxy) Partition(from string) (heal func()) { panic("stub") }
+func (p *Proxy) openLocked() []*conn {
+	conns := make([]*conn, 0, len(p.conns))
+	for c := range p.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
 
-// Reset resets all open connections (RST, not FIN).  Without a connection it is an error.
-func (p *Proxy) Reset() error { panic("stub") }
+// acceptPause is how long to wait when a connection cannot be accepted, for lack of file descriptors mostly.
+const acceptPause = 20 * time.Millisecond
 
-// Cut waits for the next message, in either direction, of at least two bytes, passes on a part of it, and resets its connection.  The
-// error is ctx's cause if none came.  It needs Frames.
-func (p *Proxy) Cut(ctx context.Context) error { panic("stub") }
+func (p *Proxy) accept(ctx context.Context) {
+	for {
+		client, err := p.ln.Accept()
+		switch {
+		case err == nil:
+			p.serve(ctx, client.(*net.TCPConn))
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			select {
+			case <-time.After(acceptPause):
+			case <-p.done:
+				return
+			}
+		}
+	}
+}
 
-// Close ends the proxy and its connections.
-func (p *Proxy) Close() error { panic("stub") }
-
-// Dialer returns a dial function (as core.ProxyOptions.Dial) that goes through proxies of its own, one per address, made when needed by
-// open.
-func Dialer(open func(address string) (*Proxy, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
-	panic("stub")
+// serve starts what forwards a new connection.
+func (p *Proxy) serve(ctx context.Context, client *net.TCPConn) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &conn{p: p, client: client, cancel: cancel}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		cancel()
+		client.Close()
+		return
+	}
+	p.conns[c] = struct{}{}
+	for s := range p.partitions {
+		if s.from == "" {
+			s.addLocked(c)
+			c.held = true
+		}
+	}
+	backend := p.backend
+	p.mu.Unlock()
+	p.active.Go(func() { c.run(ctx, backend) })
 }

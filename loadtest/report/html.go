@@ -79,8 +79,8 @@ type page struct {
 
 // tile is a key figure.
 type tile struct {
-	Label, Value string
-	Bad          bool
+	Label, Value, Note string
+	Bad                bool
 }
 
 // fact is a line of the environment.
@@ -135,9 +135,9 @@ func (r *Report) tiles() []tile {
 		}
 		return formatMicros(us)
 	}
-	failed := formatInt(t.Failed())
+	failed := tile{Label: "failed calls", Value: formatInt(t.Failed())}
 	if t.Failed() > 0 {
-		failed += " (" + formatShare(float64(t.Failed())/float64(t.ended())) + ")"
+		failed.Bad, failed.Note = true, formatShare(float64(t.Failed())/float64(t.ended()))+" of all"
 	}
 	tiles := []tile{
 		{Label: "good calls per second", Value: formatRate(t.Rate)},
@@ -145,10 +145,11 @@ func (r *Report) tiles() []tile {
 		{Label: "p99", Value: latency(t.Latency.P99)},
 		{Label: "slowest", Value: latency(t.Latency.Max)},
 		{Label: "longest gap of a caller", Value: latency(t.GapMS * 1e3)},
-		{Label: "failed calls", Value: failed, Bad: t.Failed() > 0},
+		failed,
 	}
 	if l := r.Ledger; l != nil {
-		tiles = append(tiles, tile{"ran twice", formatInt(l.Twice), l.Twice > 0}, tile{"lost", formatInt(l.Lost), l.Lost > 0})
+		tiles = append(tiles,
+			tile{Label: "ran twice", Value: formatInt(l.Twice), Bad: l.Twice > 0}, tile{Label: "lost", Value: formatInt(l.Lost), Bad: l.Lost > 0})
 	}
 	return tiles
 }

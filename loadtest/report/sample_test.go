@@ -105,23 +105,30 @@ func (s simulation) report() *Report {
 	}
 	works := []*counter{newCounter(), newCounter()}
 	var at float64
+	var waiting []call // those that end in a later interval
 	for i, st := range s.stages {
 		phase := newCounter()
 		begin, end := at, at+st.length
 		for at < end {
 			next := min((math.Floor(at/s.interval+1e-9)+1)*s.interval, end)
-			c := newCounter()
 			for range int(math.Round(s.rate * (next - at))) {
-				when := at + (next-at)*rng.Float64()
-				took, kind := s.call(rng, st, when-begin)
+				waiting = append(waiting, s.call(rng, st, begin, at+(next-at)*rng.Float64()))
+			}
+			c := newCounter()
+			late := waiting[:0]
+			for _, k := range waiting {
+				if k.due+k.took > next && i+1 < len(s.stages) {
+					late = append(late, k)
+					continue
+				}
 				for _, sum := range []*counter{c, phase, total, works[rng.IntN(4)/3]} {
-					sum.add(took, kind)
+					sum.add(k.took, k.kind)
 				}
 			}
+			waiting = late
 			r.Intervals = append(r.Intervals, Interval{From: round(at), To: round(next), Phase: i, Rate: float64(c.good) / (next - at), Counts: c.counts()})
 			at = next
 		}
-		at = end
 		r.Phases = append(r.Phases, Phase{
 			Name: st.name, From: round(begin), To: round(end), Rate: float64(phase.good) / st.length, Counts: phase.counts(),
 			FirstGoodMS: round(st.silence*1e3 + 0.41),
@@ -143,21 +150,27 @@ func (s simulation) report() *Report {
 
 func round(f float64) float64 { return math.Round(f*1e6) / 1e6 }
 
-// call is one that is due so many seconds after its stage began.
-func (s simulation) call(rng *rand.Rand, st stage, since float64) (seconds float64, kind string) {
-	if rng.Float64() < st.failing {
-		return 0, []string{"connection lost", "timed out", "connection lost", "builtins.ValueError"}[rng.IntN(4)]
-	}
-	took := 300e-6 * math.Exp(0.35*rng.NormFloat64())
+// call is one call; its times are in seconds.
+type call struct {
+	due, took float64
+	kind      string
+}
+
+func (s simulation) call(rng *rand.Rand, st stage, begin, due float64) call {
+	c := call{due: due, took: 300e-6 * math.Exp(0.35*rng.NormFloat64())}
 	if rng.Float64() < 0.01 {
-		took *= 1 + 12*rng.ExpFloat64()
+		c.took *= 1 + 12*rng.ExpFloat64()
 	}
 	for _, factor := range []float64{s.slower, st.slower} {
 		if factor > 0 {
-			took *= factor
+			c.took *= factor
 		}
 	}
-	return took + max(st.silence-since, 0), ""
+	c.took += max(st.silence-(due-begin), 0)
+	if rng.Float64() < st.failing {
+		c.kind = []string{"connection lost", "timed out", "connection lost", "builtins.ValueError"}[rng.IntN(4)]
+	}
+	return c
 }
 
 // fullSample is a report in which every part has something.

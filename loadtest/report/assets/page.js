@@ -22,11 +22,6 @@
   }
   const rate = (v) => (v == null ? "–" : digits(v) + "/s");
   const clock = (v) => (v == null ? "–" : v.toFixed(2) + " s");
-  // short writes a number for an axis: 12500 as 12.5k.
-  function short(v) {
-    if (v >= 1e6) return +(v / 1e6).toFixed(2) + "M";
-    return v >= 1e4 ? +(v / 1e3).toFixed(2) + "k" : String(+v.toFixed(2));
-  }
   // percent writes the percentile at which there are so many nines.
   function percent(nines) {
     return +(100 * (1 - Math.pow(10, -nines))).toFixed(Math.max(0, Math.ceil(nines) - 1)) + " %";
@@ -34,11 +29,12 @@
 
   function axis(more) {
     return Object.assign({
-      stroke: color("soft"), font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif",
+      stroke: color("soft"), font: "12px system-ui, sans-serif",
       grid: { stroke: color("grid"), width: 1 }, ticks: { stroke: color("grid"), width: 1, size: 5 },
     }, more);
   }
 
+  const yWidth = 68, xHeight = 34; // pixels for the axes; the same for all, so that the plots lie below each other
   const labelRow = 17; // pixels for a row of labels above a plot
   const labelRows = 2;
 
@@ -105,13 +101,19 @@
     return Object.assign({ label, stroke, width: 1.75, value: (u, v) => value(v), points: { show: false } }, more);
   }
 
+  // wholeRun lets a plot that is not zoomed begin and end with the run, not with the middle of its first and last interval.
+  function wholeRun(u, min, max) {
+    const at = data.series.at;
+    return min <= at[0] && max >= at[at.length - 1] ? [0, data.length] : [min, max];
+  }
+
   // overTime are the options of a plot whose x is the time of the run; the cursors of all of these move together.
   function overTime(series, y, scale) {
     return {
-      scales: { x: { time: false, range: (u, min, max) => (min == null ? [0, data.length] : [min, max]) }, y: scale },
+      scales: { x: { time: false, range: wholeRun }, y: scale },
       cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
       padding: [data.faults.length ? labelRows * labelRow + 6 : 10, 14, 0, 0],
-      axes: [axis({ values: (u, vs) => vs.map((v) => +v.toFixed(3) + " s"), space: 60 }), axis(y)],
+      axes: [axis({ values: (u, vs) => vs.map((v) => +v.toFixed(3) + " s"), space: 60, size: xHeight }), axis(y)],
       plugins: [faultMarks()],
       series: [{ label: "at", value: (u, v) => clock(v) }, ...series],
     };
@@ -125,7 +127,7 @@
     }
     add(s.rate, line("good", color("c1"), rate, { fill: color("c1") + "22" }));
     add(s.failed, line("failed", color("c2"), rate, { fill: color("c2") + "44" }));
-    const y = { values: (u, vs) => vs.map(short), size: 58, label: "calls/s", labelSize: 18 };
+    const y = { values: (u, vs) => vs.map((v) => v.toLocaleString("en") + "/s"), size: yWidth };
     draw("throughput", 300, overTime(series, y, { range: (u, min, max) => [0, Math.max(max * 1.08, 1)] }), columns);
   }
 
@@ -153,7 +155,7 @@
   };
 
   function timeAxis() {
-    return { values: (u, vs) => vs.map((v) => (v == null ? "" : time(v))), size: 66 };
+    return { values: (u, vs) => vs.map((v) => (v == null ? "" : time(v))), size: yWidth };
   }
 
   function percentiles() {
@@ -175,7 +177,7 @@
       cursor: { drag: { x: true, y: false } },
       padding: [10, 22, 0, 0],
       axes: [
-        axis({ splits: (u) => ticks.filter((n) => n >= u.scales.x.min && n <= u.scales.x.max), values: (u, vs) => vs.map(percent) }),
+        axis({ size: xHeight, splits: (u) => ticks.filter((n) => n >= u.scales.x.min && n <= u.scales.x.max), values: (u, vs) => vs.map(percent) }),
         axis(timeAxis()),
       ],
       series: [{ label: "percentile", value: (u, v) => (v == null ? "–" : percent(v)) }, ...series],

@@ -1,0 +1,430 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/failover"
+	"github.com/pyro-cluster/pyro-cluster/loadtest"
+	"github.com/pyro-cluster/pyro-cluster/loadtest/report"
+	"github.com/pyro-cluster/pyro-cluster/loadtest/servant"
+)
+
+func newLoadtest(g *globals) *cobra.Command {
+	return newGroup("loadtest", "Measure calls, also while things break",
+		`loadtest makes calls of an object or a group at a given load, breaks things on a schedule, and reports what callers saw: throughput, latency, the
+longest gap, failed calls, and whether any call ran twice or was lost.
+
+"loadtest run" with --spawn starts a cluster and object servers of its own, so that one command gives a result on a bare machine.
+See docs/loadtest.md.`,
+		newLoadtestRun(g), newLoadtestServe(g), newLoadtestCompare(g), newLoadtestMerge(), newLoadtestRawTCP())
+}
+
+// runFlags are the flags of a run.
+type runFlags struct {
+	loadtest.Settings
+	scenario        string
+	allText         bool
+	json, csv, html string
+}
+
+func newLoadtestRun(g *globals) *cobra.Command {
+	f := &runFlags{Settings: loadtest.Defaults()}
+	cmd := &cobra.Command{
+		Use:   "run [TARGET]",
+		Short: "Make a load and report what came of it",
+		Long: `run calls TARGET, a servant of "loadtest serve" (PYRONAME:loadtest, PYRO:loadtest@host:port), or with --call any method of any object, or with
+--spawn servers that it starts itself. First it checks that a call works; then it makes the load, and at last it prints a report.
+
+Load: without --rate a closed loop, in which each of --callers makes its next call when the last one has ended. With --rate an open loop: calls are
+due at fixed times, and their latency counts from then, so that a stall is seen by every call that was due in it.
+
+Works: add (two numbers), echo:SIZE (a text), oneway, lookup and register (of the name server); a mix with weights: add=3,echo:1KiB=1.
+
+Faults: KIND:TARGET@WHEN[+DURATION][,every=INTERVAL][,delay=TIME]
+  kill, stop       a process, with SIGKILL or SIGTERM; with +DURATION it is started again
+  restart          SIGTERM, and started again at once
+  pause            SIGSTOP for DURATION
+  slow             each message waits for delay
+  half-open        what is sent on the open connections vanishes for DURATION
+  partition        nothing comes through for DURATION
+  reset, cut       connections are reset; a message is cut off in its midst
+Targets: replica (any object server), leader, follower, replicas, nodes, all, or one by name: replica2, python1, node3.
+The processes of a target that runs elsewhere are not ours; its connections to this generator can be broken.
+
+SLO: p50 p90 p99 p99.9 p99.99 max gap errors rate twice lost phantom, each with < <= = >= >, of the whole run or of phases: p99[before]<1ms.
+The exit code is 1 if one does not hold.
+
+A scenario file has the names of the flags as keys (fault and baseline are lists); flags that are given count more.`,
+		Example: `  pyro-cluster loadtest run --spawn nodes=3,replicas=3 --fault kill:replica@3s --fault kill:leader@6s --slo twice=0,lost=0
+  pyro-cluster loadtest run PYRONAME:loadtest --rate 1000:10s,5000:10s --work add=3,echo:1KiB --html report.html
+  pyro-cluster loadtest run --call 'PYRONAME:bank balance irmen' --callers 16 --contract read-only --slo 'p99<5ms,errors<0.01%'
+  pyro-cluster loadtest run --scenario loadtest/scenarios/failover.yaml --json after.json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError(fmt.Errorf("got %s, want at most TARGET", count(len(args), "argument")), seeHelp(cmd))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(g, cmd, args) },
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func (f *runFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.scenario, "scenario", "", "YAML `file` with settings")
+	flags.StringVar(&f.Name, "name", "", "of the run, for the report")
+	flags.StringVar(&f.Call, "call", "", "call this, `'OBJECT METHOD [ARG...]'`, instead of a servant's works")
+	flags.BoolVar(&f.allText, "string", false, "send all arguments of --call as text")
+	flags.StringVar(&f.Spawn, "spawn", "", "start the target: `nodes=3,replicas=3,python=1` (object servers in Go, and stock Pyro5 ones)")
+	flags.StringVar(&f.Work, "work", f.Work, "`what` is called: add, echo:SIZE, oneway, lookup, register, or a mix")
+	flags.IntVar(&f.Callers, "callers", f.Callers, "how many calls can be under way at once")
+	flags.IntVar(&f.Connections, "connections", 0, "how many connections to each server at most; 0: as many as are needed")
+	flags.StringVar(&f.Rate, "rate", "", "open loop: `calls per second`, or steps such as 1000:10s,5000:10s")
+	flags.DurationVar(&f.Duration, "duration", f.Duration, "how long calls are recorded, unless --rate has steps")
+	flags.DurationVar(&f.Warmup, "warmup", f.Warmup, "how long the load lasts before that")
+	flags.DurationVar(&f.Drain, "drain", f.Drain, "how long an open loop goes on at its end with calls that had to wait")
+	flags.DurationVar(&f.Interval, "interval", 0, "length of the intervals in the report (default: about 240 in all)")
+	flags.Uint64Var(&f.Seed, "seed", 0, "chooses which of several targets is broken, and which work comes when (default: by chance)")
+	flags.Var(&enum{&f.Contract, loadtest.Contracts()}, "contract", "of the called methods: what may be sent again when its outcome is unknown")
+	flags.Var(&enum{&f.Serializer, []string{"serpent", "marshal", "json", "msgpack"}}, "serializer", "how arguments travel (default: msgpack, or serpent with servers that lack it)")
+	flags.StringArrayVar(&f.Fault, "fault", nil, "`fault` to apply, such as kill:replica@10s; may be repeated")
+	flags.DurationVar(&f.Settle, "settle", f.Settle, "how long a fault that is over still counts as under way in the report")
+	flags.StringVar(&f.SLO, "slo", "", "`conditions` that decide the exit code: p99<5ms,errors<0.01%,twice=0,lost=0")
+	flags.StringSliceVar(&f.Baseline, "baseline", nil, "measure these under the same load before: `rawtcp,pyro5`")
+	flags.StringVar(&f.Python, "python", f.Python, "`program` for Python servers; it needs Pyro5")
+	flags.StringVar(&f.json, "json", "", "write the report to this `file`")
+	flags.StringVar(&f.csv, "csv", "", "write the intervals to this `file`")
+	flags.StringVar(&f.html, "html", "", "write a page with plots to this `file`")
+}
+
+func (f *runFlags) run(g *globals, cmd *cobra.Command, args []string) error {
+	cfg, err := f.config(g, cmd, args)
+	if err != nil {
+		if isFailure(err) {
+			return err
+		}
+		return usageError(err, "")
+	}
+	outputs, err := f.outputs()
+	if err != nil {
+		return err
+	}
+	defer outputs.discard()
+	live := newLive(cmd.ErrOrStderr(), cfg)
+	rep, err := loadtest.Run(cmd.Context(), cfg, live)
+	live.end()
+	if rep == nil {
+		return loadtestError(err, cfg)
+	}
+	if err := errors.Join(err, outputs.write(rep)); err != nil {
+		return err
+	}
+	if err := g.printReport(cmd.OutOrStdout(), rep); err != nil {
+		return err
+	}
+	return missed(rep)
+}
+
+// config merges the scenario and the flags, and checks the result.
+func (f *runFlags) config(g *globals, cmd *cobra.Command, args []string) (*loadtest.Config, error) {
+	f.NS, f.Timeout = g.nodes, g.timeout
+	s := f.Settings
+	if f.scenario != "" {
+		s = loadtest.Defaults()
+		if err := s.ReadScenario(f.scenario); err != nil {
+			return nil, err
+		}
+		cmd.Flags().Visit(func(flag *pflag.Flag) { override(&s, &f.Settings, flag.Name) })
+	}
+	if len(args) == 1 {
+		s.Target = args[0]
+	}
+	if s.Seed == 0 {
+		s.Seed = loadtest.NewSeed()
+	}
+	parse := callFlags{allText: f.allText}
+	cfg, err := s.Config(parse.value)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Program, err = os.Executable(); err != nil {
+		return nil, &failure{exitFailed, err, ""}
+	}
+	cfg.Command, cfg.Version = append([]string{"pyro-cluster"}, os.Args[1:]...), programVersion()
+	return cfg, nil
+}
+
+// override sets the field of a setting in s to what it is in from.  Flags, keys of scenario files and fields have the same names.
+func override(s, from *loadtest.Settings, name string) {
+	to, of := reflect.ValueOf(s).Elem(), reflect.ValueOf(from).Elem()
+	for i := range to.NumField() {
+		if to.Type().Field(i).Tag.Get("yaml") == name {
+			to.Field(i).Set(of.Field(i))
+		}
+	}
+}
+
+// printReport writes the report for people, or as JSON.
+func (g *globals) printReport(w io.Writer, rep *report.Report) error {
+	if g.output == "json" {
+		return rep.Write(w)
+	}
+	return rep.WriteText(w)
+}
+
+// missed returns the error of a run that is not what was wanted of it.
+func missed(rep *report.Report) error {
+	if rep.OK {
+		return nil
+	}
+	var texts []string
+	for _, c := range rep.SLO {
+		if !c.OK {
+			texts = append(texts, fmt.Sprintf("%s is %s", c.Want, c.Got))
+		}
+	}
+	if len(texts) > 0 {
+		return &failure{exitFailed, fmt.Errorf("the SLO is missed: %s", strings.Join(texts, ", ")), ""}
+	}
+	return &failure{exitFailed, errors.New(strings.Join(rep.Problems, "; ")), ""}
+}
+
+// loadtestError says what a run that could not begin, or had to end, found.
+func loadtestError(err error, cfg *loadtest.Config) error {
+	if call, ok := errors.AsType[*failover.CallError](err); ok {
+		return &failure{exitUnreachable, fmt.Errorf("%s of %s: no answer: %w", call.Method, call.Group, rootCause(call)), "check that its servers run"}
+	}
+	if isUnanswered(err) {
+		return &failure{exitUnreachable, err, "check that its servers run"}
+	}
+	if e, ok := errors.AsType[*core.RemoteError](err); ok && e.Is(core.NamingError) {
+		return namingError(err, cfg.NS)
+	}
+	return err
+}
+
+// outputs are the files that a run writes.  They are made before it starts, under other names, so that a run does not end with a file
+// that cannot be written, and no file is ever half a report.
+type outputs []output
+
+type output struct {
+	path  string
+	file  *os.File
+	write func(*report.Report, io.Writer) error
+}
+
+func (f *runFlags) outputs() (outputs, error) {
+	var out outputs
+	for _, o := range []output{
+		{path: f.json, write: (*report.Report).Write},
+		{path: f.csv, write: (*report.Report).WriteCSV},
+		{path: f.html, write: (*report.Report).WriteHTML},
+	} {
+		if o.path == "" {
+			continue
+		}
+		var err error
+		if o.file, err = createBeside(o.path); err != nil {
+			out.discard()
+			return nil, &failure{exitFailed, err, "name a file that can be written"}
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// createBeside makes a file that will become path.
+func createBeside(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory", path)
+	}
+	return os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+}
+
+func (out outputs) write(rep *report.Report) error {
+	for _, o := range out {
+		err := errors.Join(o.write(rep, o.file), o.file.Chmod(0o644), o.file.Close())
+		if err == nil {
+			err = os.Rename(o.file.Name(), o.path)
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", o.path, err)
+		}
+	}
+	return nil
+}
+
+// discard removes what was not written.
+func (out outputs) discard() {
+	for _, o := range out {
+		o.file.Close()
+		os.Remove(o.file.Name()) // gone already if it became the report
+	}
+}
+
+func newLoadtestServe(g *globals) *cobra.Command {
+	var opts servant.Options
+	var alone bool
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Aliases: []string{"targets"},
+		Short:   "Serve the object that the works of a load test call",
+		Long: `serve is an object server for load tests: it joins the object group, so that "loadtest run PYRONAME:GROUP" calls it, and on SIGTERM leaves it and
+finishes the calls under way. Start as many as there are to be replicas, on as many machines.
+
+With --ledger it writes the id of every call to a file before it runs the call. Then a run can tell how many calls ran twice or were lost, also when
+servers were killed; a server that is started again has to be given the same file.`,
+		Example: `  pyro-cluster loadtest serve --group loadtest --ns n1:9090,n2:9090,n3:9090 --host 10.0.0.5 --ledger /var/tmp/ledger
+  pyro-cluster loadtest serve --alone --port 7000`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Nodes = g.nodes
+			if alone {
+				opts.Nodes = nil
+			}
+			if !alone && opts.Group == "" {
+				return usageError(errors.New("no --group"), "name the object group to join, or serve without a name server with --alone")
+			}
+			err := servant.Serve(cmd.Context(), opts, func(uri core.URI) { fmt.Fprintln(cmd.OutOrStdout(), "serving", uri) })
+			return bindError(namingError(err, g.nodes), "--port")
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.Group, "group", "", "object `group` to join")
+	flags.BoolVar(&alone, "alone", false, "serve without a name server")
+	flags.StringVar(&opts.Member, "member", "", "`id` in the group; the same after a restart takes the old one's place (default: a new one)")
+	flags.StringVar(&opts.Host, "host", "localhost", "`host` to bind and to advertise")
+	flags.IntVar(&opts.Port, "port", 0, "TCP port; 0 picks one")
+	flags.StringVar(&opts.Advertise, "advertise", "", "`host[:port]` under which clients reach it, if not --host")
+	flags.StringVar(&opts.Ledger, "ledger", "", "`file` for the ids of calls")
+	return without(cmd, "output", "timeout")
+}
+
+func newLoadtestRawTCP() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "rawtcp", Short: "Serve the raw TCP baseline", Hidden: true, Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "serving", ln.Addr())
+			return loadtest.ServeRawTCP(cmd.Context(), ln)
+		},
+	}
+	return cmd
+}
+
+func newLoadtestCompare(g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "compare A.json B.json",
+		Short: "Tell what differs between two runs by more than their own spread",
+		Long: `compare sets run B against run A, phase by phase, and exits with 1 if B is worse in anything. The spread of a figure is that of its intervals within the
+phase; figures that differ by less are the same.`,
+		Example: `  pyro-cluster loadtest run --scenario nightly.yaml --json today.json && pyro-cluster loadtest compare yesterday.json today.json`,
+		Args:    exactly("A.json", "B.json"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			reports, err := readReports(args)
+			if err != nil {
+				return err
+			}
+			return g.compare(cmd.OutOrStdout(), reports[0], reports[1])
+		},
+	}
+	return without(cmd, "ns", "timeout")
+}
+
+func (g *globals) compare(w io.Writer, a, b *report.Report) error {
+	differences, err := report.Compare(a, b)
+	if err != nil {
+		return usageError(err, "compare runs of the same load")
+	}
+	if g.output == "json" {
+		err = printJSON(w, differences)
+	} else {
+		err = report.WriteComparison(w, a, b, differences)
+	}
+	if err != nil {
+		return err
+	}
+	var worse []string
+	for _, d := range differences {
+		if d.Verdict == report.Worse {
+			worse = append(worse, fmt.Sprintf("%s of %q", d.Figure, d.Phase))
+		}
+	}
+	if len(worse) > 0 {
+		return &failure{exitFailed, fmt.Errorf("B is worse: %s", strings.Join(worse, ", ")), ""}
+	}
+	return nil
+}
+
+func readReports(paths []string) ([]*report.Report, error) {
+	var reports []*report.Report
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, &failure{exitFailed, err, `name a file that "loadtest run --json" wrote`}
+		}
+		rep, err := report.Read(f)
+		f.Close()
+		if err != nil {
+			return nil, &failure{exitDamaged, fmt.Errorf("%s: %w", path, err), `name a file that "loadtest run --json" wrote`}
+		}
+		reports = append(reports, rep)
+	}
+	return reports, nil
+}
+
+func newLoadtestMerge() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use:   "merge A.json B.json...",
+		Short: "Add up the runs of several generators",
+		Long: `merge makes one report of those of several generators that called the same target at the same time with the same schedule: calls and rates are summed,
+latencies merged exactly.`,
+		Example: `  pyro-cluster loadtest merge generator1.json generator2.json --json both.json --html both.html`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usageError(fmt.Errorf("got %s, want A.json B.json...", count(len(args), "argument")), seeHelp(cmd))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			reports, err := readReports(args)
+			if err != nil {
+				return err
+			}
+			outputs, err := f.outputs()
+			if err != nil {
+				return err
+			}
+			defer outputs.discard()
+			rep, err := report.Merge(reports...)
+			if err != nil {
+				return usageError(err, "merge runs of the same load at the same time")
+			}
+			if err := outputs.write(rep); err != nil {
+				return err
+			}
+			return rep.WriteText(cmd.OutOrStdout())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.json, "json", "", "write the sum to this `file`")
+	flags.StringVar(&f.csv, "csv", "", "write its intervals to this `file`")
+	flags.StringVar(&f.html, "html", "", "write a page with plots to this `file`")
+	return without(cmd, "ns", "output", "timeout")
+}
