@@ -20,6 +20,7 @@ type fakeConn struct {
 	// before is called before each call, with its method.  An error is the call's.
 	before func(method string, closed <-chan struct{}) error
 	spoil  func(method string) bool // whether the answer is to be wrong
+	text   string // of the latest EchoString
 	once   *sync.Once
 	closed chan struct{}
 }
@@ -41,8 +42,10 @@ func (c *fakeConn) Add(_ context.Context, a, b int64) (int64, error) {
 
 func (c *fakeConn) EchoString(_ context.Context, s string) (string, error) {
 	wrong, err := c.call("text")
+	before := c.text
+	c.text = s
 	if wrong {
-		s = s[:len(s)-1] + "?"
+		return before, err // the answer to the call before
 	}
 	return s, err
 }
