@@ -41,6 +41,9 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
+// maxHandles bounds the memory for methods that were never called, in a daemon with very many objects.
+const maxHandles = 10_000
+
 // The labels of what is not counted by its own name.
 const (
 	other     = "other"   // beyond MaxMethods
@@ -56,7 +59,8 @@ type Calls struct {
 	received *prometheus.CounterVec
 	conns    [4]prometheus.Counter // by core.ConnEvent
 
-	methods bounded[[2]string, *series]
+	methods bounded[[2]string, *series]      // of those that were called
+	handles bounded[[2]string, *methodCalls] // of those that may be
 }
 
 var _ core.Observer = (*Calls)(nil)
@@ -112,7 +116,11 @@ func newCalls(reg prometheus.Registerer, opts Options, s side) (*Calls, error) {
 			core.ConnOpened: opened, core.ConnClosed: closed, core.ConnFailed: failed, core.ConnRefused: refused,
 		},
 	}
-	c.methods = bounded[[2]string, *series]{limit: opts.MaxMethods, other: [2]string{other, other}, make: c.newSeries}
+	others := [2]string{other, other}
+	c.methods = bounded[[2]string, *series]{limit: opts.MaxMethods, other: others, make: c.newSeries}
+	c.handles = bounded[[2]string, *methodCalls]{limit: maxHandles, other: others, make: func(key [2]string) *methodCalls {
+		return &methodCalls{calls: c, key: key}
+	}}
 	all := []prometheus.Collector{c.calls, c.duration, c.sent, c.received, opened, closed, failed}
 	if s.name == "server" { // a client refuses nobody
 		all = append(all, refused)
@@ -154,7 +162,7 @@ func (c *Calls) Method(object, method string) core.CallObserver {
 	if method == "" {
 		method = unknown
 	}
-	return &methodCalls{calls: c, object: label(object), method: label(method)}
+	return c.handles.get([2]string{label(object), label(method)})
 }
 
 // isGenerated reports whether an object id is one that Pyro made up, here or in Python.
@@ -168,16 +176,16 @@ func label(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
 
 // methodCalls observes the calls of one method.
 type methodCalls struct {
-	calls          *Calls
-	object, method string
-	series         atomic.Pointer[series] // nil before the first call
+	calls  *Calls
+	key    [2]string              // object and method
+	series atomic.Pointer[series] // nil before the first call
 }
 
 // ObserveCall implements core.CallObserver.
 func (m *methodCalls) ObserveCall(o core.Observation) {
 	s := m.series.Load()
 	if s == nil {
-		s = m.calls.methods.get([2]string{m.object, m.method})
+		s = m.calls.methods.get(m.key)
 		m.series.Store(s)
 	}
 	s.outcomes[o.Outcome].Inc()

@@ -179,6 +179,21 @@ func TestFailover(t *testing.T) {
 		"pyro_failover_returns_total", "pyro_failover_calls_total", "pyro_failover_call_duration_seconds")
 }
 
+// TestHandlesAreBounded registers very many objects, none of which is called.
+func TestHandlesAreBounded(t *testing.T) {
+	t.Parallel()
+	_, c := newServer(t, Options{})
+	for i := range 2 * maxHandles {
+		c.Method(fmt.Sprint("object", i), "get")
+	}
+	if got := len(c.handles.values); got != maxHandles+1 {
+		t.Errorf("handles: got %d, want %d and one for all others", got, maxHandles)
+	}
+	if a, b := c.Method("obj_0123456789abcdef0123456789abcdef", "get"), c.Method("late", "get"); a != b {
+		t.Errorf("two of the others have handles of their own: %p and %p", a, b)
+	}
+}
+
 // TestAConflictRegistersNothing keeps half a set of metrics out of a registry.
 func TestAConflictRegistersNothing(t *testing.T) {
 	t.Parallel()

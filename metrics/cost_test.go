@@ -144,3 +144,14 @@ func TestAllocCall(t *testing.T) {
 		t.Errorf("allocations per call: got %v with metrics and %v without", with, without)
 	}
 }
+
+// BenchmarkObserveParallel is the same with all cores at the same method.
+func BenchmarkObserveParallel(b *testing.B) {
+	_, c := newServer(b, Options{})
+	m := c.Method("bank", "get")
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.ObserveCall(core.Observation{Took: 30 * time.Microsecond, Sent: 100, Received: 100})
+		}
+	})
+}
