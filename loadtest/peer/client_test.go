@@ -20,7 +20,7 @@ type fakeConn struct {
 	// before is called before each call, with its method.  An error is the call's.
 	before func(method string, closed <-chan struct{}) error
 	spoil  func(method string) bool // whether the answer is to be wrong
-	text   string // of the latest EchoString
+	text   string                   // of the latest EchoString
 	once   *sync.Once
 	closed chan struct{}
 }
