@@ -333,3 +333,31 @@ func TestAllocObserver(t *testing.T) {
 		t.Errorf("allocations per call: got %v with an observer and %v without", with, without)
 	}
 }
+
+// TestConnectionClosedUnderACall is closed by Close, and again by the call that had it.
+func TestConnectionClosedUnderACall(t *testing.T) {
+	t.Parallel()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	d := serve(t, DaemonOptions{})
+	uri, err := d.Register("slow", &Servant{Class: "Slow", Methods: []Method{{Name: "run", Func: func(context.Context, []any) (any, error) {
+		close(entered)
+		<-leave
+		return nil, nil
+	}}}}, ObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer close(leave)
+	r := newRecorder()
+	p := NewProxy(uri, ProxyOptions{Observer: r})
+	done := make(chan error, 1)
+	go func() { done <- p.Call(context.Background(), "run", nil) }()
+	within(t, entered)
+	p.Close()
+	if err := within(t, done); err == nil {
+		t.Error("a call whose proxy was closed: got no error")
+	}
+	if got := r.call(t, 1); got.Outcome != CallUnknown || r.conns[ConnClosed] != 1 {
+		t.Errorf("got %+v and connections %v, want an unknown outcome and one closed", got, r.conns)
+	}
+}
