@@ -13,8 +13,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	good   = Result{Fate: ledger.Acked}
-	failed = Result{Fate: ledger.NotExecuted, Error: "refused"}
+	good    = Result{Fate: ledger.Acked}
+	refused = Result{Fate: ledger.NotExecuted, Error: "refused"}
 )
 
 // work returns one kind of call that does f.

@@ -26,12 +26,12 @@ type pacer struct {
 	lag    *hdrhistogram.Histogram
 }
 
-func newPacer(ctx context.Context, g *generator, load Load) *pacer {
+func newPacer(ctx context.Context, g *generator) *pacer {
 	p := &pacer{
 		now:    g.now,
 		end:    g.end,
-		last:   g.end + load.Drain,
-		whole:  load.schedule(),
+		last:   g.end + g.load.Drain,
+		whole:  g.load.schedule(),
 		gate:   make(chan struct{}, 1),
 		waiter: newWaiter(ctx),
 		lag:    newDense(),

@@ -21,7 +21,10 @@ type RecorderOptions struct {
 	OnInterval func(Interval)
 }
 
-const minInterval = 10 * time.Millisecond
+const (
+	minInterval = 10 * time.Millisecond
+	maxShards   = 16 // each has half a megabyte for each work
+)
 
 // Recorder records calls: by interval, by phase, by work and in total.  Recording a good call allocates nothing.  A call belongs to the
 // interval and the phase in which it ended.  Its methods may be called at any time by anyone.
@@ -30,8 +33,8 @@ const minInterval = 10 * time.Millisecond
 // swapping what is in them for empty tallies; adding up happens outside of their locks.
 type Recorder struct {
 	opts    RecorderOptions
-	shards  []shard                   // set when recording is set up, before anyone records
-	start   atomic.Pointer[time.Time] // of recording; nil until it is set up
+	shards  []shard                   // made by open, before anyone records
+	start   atomic.Pointer[time.Time] // of recording; nil until begin
 	end     time.Duration             // of the load
 	begun   chan struct{}             // closed when recording begins
 	ready   chan struct{}             // of size 1: there may be intervals to hand out
@@ -84,21 +87,25 @@ func NewRecorder(opts RecorderOptions) *Recorder {
 	return r
 }
 
-// open sets up recording, which begins at start (that may be in the future) and ends some time after the load does.
-func (r *Recorder) open(start time.Time, end time.Duration, callers int) error {
+// open makes room for that many callers to record, once.
+func (r *Recorder) open(callers int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.start.Load() != nil {
+	if r.shards != nil {
 		return errors.New("traffic: recorder: got one of another run: make a new one for each")
 	}
-	r.end = end
-	r.shards = make([]shard, min(callers, 2*runtime.GOMAXPROCS(0), 16))
+	r.shards = make([]shard, min(callers, 2*runtime.GOMAXPROCS(0), maxShards))
 	for i := range r.shards {
 		r.shards[i].init(len(r.works))
 	}
+	return nil
+}
+
+// begin begins recording, at start, which may be in the future; the load ends at end, and recording some time after that, by close.
+func (r *Recorder) begin(start time.Time, end time.Duration) {
+	r.end = end
 	r.start.Store(&start)
 	go r.collect()
-	return nil
 }
 
 // close ends recording.
@@ -156,6 +163,7 @@ func (r *Recorder) collect() {
 		close(r.begun)
 	case <-r.stop:
 		r.finish()
+		r.handOut()
 		return
 	}
 	timer.Reset(r.untilNext())

@@ -34,18 +34,20 @@ func Run(ctx context.Context, load Load, works []Work, rec *Recorder, journal *l
 	if err := validate(load, works, rec); err != nil {
 		return Summary{Lag: newPacked()}, err
 	}
-	g := newGenerator(load, works, rec, journal)
 	if rec != nil {
-		if err := rec.open(g.start, g.end, load.Callers); err != nil {
+		if err := rec.open(load.Callers); err != nil {
 			return Summary{Lag: newPacked()}, err
 		}
-		defer rec.close()
 	}
+	g := newGenerator(load, works, rec, journal)
 	var s Summary
 	if len(load.Steps) > 0 {
-		s = g.openLoop(ctx, load)
+		s = g.openLoop(ctx)
 	} else {
 		s = g.closedLoop(ctx)
+	}
+	if rec != nil {
+		rec.close()
 	}
 	return s, context.Cause(ctx)
 }
@@ -70,8 +72,9 @@ func validate(load Load, works []Work, rec *Recorder) error {
 
 // generator is one Run.  All times are since the start of recording.
 type generator struct {
-	start   time.Time // of recording
-	end     time.Duration
+	load    Load
+	start   time.Time     // of recording
+	end     time.Duration // of the load
 	works   []Work
 	picker  picker
 	rec     *Recorder
@@ -83,7 +86,7 @@ type generator struct {
 
 func newGenerator(load Load, works []Work, rec *Recorder, journal *ledger.Journal) *generator {
 	g := &generator{
-		start:   time.Now().Add(load.Warmup),
+		load:    load,
 		end:     load.Duration(),
 		works:   works,
 		picker:  newPicker(load.Seed, works),
@@ -104,6 +107,14 @@ func newGenerator(load Load, works []Work, rec *Recorder, journal *ledger.Journa
 
 func (g *generator) now() time.Duration { return time.Since(g.start) }
 
+// begin begins the load.  Everything is at hand by then, so that the first calls are not late.
+func (g *generator) begin() {
+	g.start = time.Now().Add(g.load.Warmup)
+	if g.rec != nil {
+		g.rec.begin(g.start, g.end)
+	}
+}
+
 // each runs f for each caller at the same time, and waits for all.
 func (g *generator) each(f func(c *caller)) {
 	var wg sync.WaitGroup
@@ -121,6 +132,7 @@ func (g *generator) closedLoop(ctx context.Context) Summary {
 	for i := range g.callers {
 		g.callers[i].init(g, i, new(gap))
 	}
+	g.begin()
 	g.each(func(c *caller) { c.closedLoop(ctx) })
 	s := Summary{Lag: newPacked()}
 	for i := range g.callers {
@@ -130,13 +142,14 @@ func (g *generator) closedLoop(ctx context.Context) Summary {
 	return s
 }
 
-func (g *generator) openLoop(ctx context.Context, load Load) Summary {
+func (g *generator) openLoop(ctx context.Context) Summary {
 	shared := new(gap)
 	for i := range g.callers {
 		g.callers[i].init(g, i, shared)
 	}
-	p := newPacer(ctx, g, load)
+	p := newPacer(ctx, g)
 	defer p.close()
+	g.begin()
 	g.each(func(c *caller) { c.openLoop(ctx, p) })
 	return p.summary(g.now())
 }
@@ -164,14 +177,18 @@ func (c *caller) init(g *generator, index int, gap *gap) {
 
 // closedLoop makes calls until the end of the load or of ctx.
 func (c *caller) closedLoop(ctx context.Context) {
-	stream := uint64(c.index) + 1
-	for n := uint64(0); ctx.Err() == nil; n++ {
-		begin := c.g.now()
-		if begin >= c.g.end {
-			return
-		}
-		c.call(ctx, c.g.picker.pick(stream, n), begin, begin)
+	for c.again(ctx) {
 	}
+}
+
+// again makes the next call of a closed loop, and returns false if it is over.
+func (c *caller) again(ctx context.Context) bool {
+	begin := c.g.now()
+	if begin >= c.g.end || ctx.Err() != nil {
+		return false
+	}
+	c.call(ctx, c.g.picker.pick(uint64(c.index)+1, uint64(c.calls)), begin, begin)
+	return true
 }
 
 // openLoop makes calls that p hands out, until there are no more.
