@@ -26,8 +26,8 @@ type CallInfo struct {
 // servedCall is the context of a method: it ends with its parent and knows the call.
 type servedCall struct {
 	context.Context
-	info CallInfo
-	observation
+	info        CallInfo
+	observation *observation // nil if nobody observes
 
 	mu       sync.Mutex // protects what follows; oneway calls and goroutines of a method may outlive the reply
 	reply    Annotations

@@ -18,8 +18,9 @@ import (
 // serverConn is one client of a daemon.
 type serverConn struct {
 	*wire
-	d    *Daemon
-	peer net.Addr
+	d           *Daemon
+	peer        net.Addr
+	observation observation // of the call under way
 }
 
 func newServerConn(d *Daemon, nc net.Conn) *serverConn {
@@ -320,8 +321,8 @@ func (c *serverConn) answer(ctx context.Context, m message) bool {
 	call := c.newCall(ctx, m, s)
 	c.begin(call)
 	goesOn := c.invoke(call, m, s)
-	if !call.oneway {
-		call.end(len(c.out))
+	if call.observation == &c.observation { // or else it goes on beside the connection, or nobody observes
+		call.observation.report(len(c.out))
 	}
 	return goesOn
 }
@@ -344,7 +345,7 @@ func (c *serverConn) invoke(call *servedCall, m message, s Serializer) bool {
 	if o == nil {
 		return c.replyError(call, m, s, errUnknownObject(), notExecuted)
 	}
-	call.by = o.observed.unknown
+	call.observation.of(o.observed.unknown)
 	if m.flags&(flagOneway|flagBatch) == flagOneway && r.Method != "__setattr__" && r.Method != "__getattr__" {
 		return c.startOneway(call, o, r)
 	}
@@ -385,19 +386,19 @@ func (c *serverConn) startOneway(call *servedCall, o *object, r Request) bool {
 	select {
 	case c.d.oneway <- struct{}{}:
 	case <-call.Done():
-		call.outcome = CallNotExecuted
+		call.observation.ends(CallNotExecuted)
 		return false
 	}
-	call.oneway = true
+	call.observation = call.observation.detach()
 	c.d.running.Go(func() {
 		defer func() { <-c.d.oneway }()
-		defer call.end(0)
+		defer call.observation.report(0)
 		if o.serial != nil {
 			o.serial.Lock()
 			defer o.serial.Unlock()
 		}
 		if _, err := o.run(call, r, 0); err != nil {
-			call.outcome = CallException
+			call.observation.ends(CallException)
 			c.d.logUnseen(call, err)
 		}
 	})
@@ -432,20 +433,20 @@ func (o *object) run(call *servedCall, r Request, flags uint16) (result any, err
 	}()
 	switch {
 	case flags&flagBatch != 0:
-		call.by = o.observed.batch
+		call.observation.of(o.observed.batch)
 		return o.runBatch(call, r.Args)
 	case r.Method == "__getattr__":
-		call.by = o.observed.read
+		call.observation.of(o.observed.read)
 		return o.readAttribute(call, r.Args)
 	case r.Method == "__setattr__":
-		call.by = o.observed.write
+		call.observation.of(o.observed.write)
 		return nil, o.writeAttribute(call, r.Args)
 	}
 	m, err := o.method(r.Method)
 	if err != nil {
 		return nil, err
 	}
-	call.by = m.observer
+	call.observation.of(m.observer)
 	return m.run(call, r.Args, r.Kwargs)
 }
 
@@ -616,9 +617,9 @@ func (c *servedCall) replyHeader(m message) header {
 // class is CommunicationError; here the client learns the reason.)
 func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
 	e := exception(err)
-	call.outcome = CallException
+	call.observation.ends(CallException)
 	if _, rejected := a[annotationNotExecuted]; rejected {
-		call.outcome = CallNotExecuted
+		call.observation.ends(CallNotExecuted)
 	}
 	if m.flags&flagOneway == 0 {
 		c.d.logPanic(call, err)

@@ -136,25 +136,48 @@ func (d *Daemon) observeConn(e ConnEvent) {
 	}
 }
 
-// observation is a served call in the making.
+// observation is a served call in the making.  Its methods do nothing with nil, which is that of a call that nobody observes.
 type observation struct {
-	by       CallObserver // nil if nobody observes
+	by       CallObserver
 	start    time.Time
 	received int
 	outcome  CallOutcome
-	oneway   bool // runs beside the connection, and is reported from there
 }
 
-// begin starts to observe a call, of which nothing is known yet.
+// begin starts to observe a call, of which nothing is known yet.  The connection's memory serves one after the other.
 func (c *serverConn) begin(call *servedCall) {
 	if c.d.unknown != nil {
-		call.observation = observation{by: c.d.unknown, start: time.Now(), received: headerBytes + len(c.body)}
+		c.observation = observation{by: c.d.unknown, start: time.Now(), received: headerBytes + len(c.body)}
+		call.observation = &c.observation
 	}
 }
 
-// end reports the call.
-func (o *observation) end(sent int) {
-	if o.by != nil {
+// detach returns the observation of a call that goes on beside the connection.
+func (o *observation) detach() *observation {
+	if o == nil {
+		return nil
+	}
+	own := *o
+	return &own
+}
+
+// of says whose call it is.
+func (o *observation) of(by CallObserver) {
+	if o != nil {
+		o.by = by
+	}
+}
+
+// ends says how the call ends, unless that is CallOK.
+func (o *observation) ends(outcome CallOutcome) {
+	if o != nil {
+		o.outcome = outcome
+	}
+}
+
+// report tells the observer that the call has ended.
+func (o *observation) report(sent int) {
+	if o != nil {
 		o.by.ObserveCall(Observation{Took: time.Since(o.start), Outcome: o.outcome, Sent: sent, Received: o.received})
 	}
 }
