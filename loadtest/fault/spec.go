@@ -3,64 +3,9 @@ package fault
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
-
-// Kind is a kind of fault.
-type Kind string
-
-// The kinds of faults.
-const (
-	Kill      Kind = "kill"      // SIGKILL; started again after Duration, if there is one
-	Pause     Kind = "pause"     // SIGSTOP, and SIGCONT after Duration
-	Stop      Kind = "stop"      // SIGTERM; started again after Duration, if there is one
-	Restart   Kind = "restart"   // SIGTERM, and started again at once
-	Slow      Kind = "slow"      // each message to and from the target waits, for Duration
-	HalfOpen  Kind = "half-open" // what is sent on the open connections of the target vanishes, for Duration
-	Reset     Kind = "reset"     // the open connections of the target are reset
-	Cut       Kind = "cut"       // a message to or from the target is cut off in its midst, and the connection reset
-	Partition Kind = "partition" // nothing reaches or leaves the target, for Duration
-)
-
-// lasting says what a kind does with a duration.
-type lasting uint8
-
-const (
-	never  lasting = iota // it happens in a moment
-	may                   // without one it lasts for ever
-	always                // it needs one
-)
-
-// kinds in the order in which they are listed to people.
-var kinds = []struct {
-	kind   Kind
-	lasts  lasting
-	onLink bool
-}{
-	{Kill, may, false}, {Stop, may, false}, {Restart, never, false}, {Pause, always, false},
-	{Slow, always, true}, {HalfOpen, always, true}, {Partition, always, true}, {Reset, never, true}, {Cut, never, true},
-}
-
-func (k Kind) index() int {
-	for i := range kinds {
-		if kinds[i].kind == k {
-			return i
-		}
-	}
-	return -1
-}
-
-// OnLink reports whether the fault is one of connections, which needs a proxy in front of the target, rather than one of a process.
-func (k Kind) OnLink() bool {
-	i := k.index()
-	return i >= 0 && kinds[i].onLink
-}
-
-// DefaultDelay is that of [Slow] when none is given.
-const DefaultDelay = 100 * time.Millisecond
 
 // Spec is a fault of a schedule, as the text "kind:target@when[+duration][,every=interval][,delay=time]" has it: "kill:replica@10s",
 // "pause:leader@20s+3s", "kill:replica@5s+2s,every=5s", "slow:replicas@10s+5s,delay=50ms".
@@ -69,139 +14,133 @@ type Spec struct {
 	Target   string        // see [ValidTarget]
 	At       time.Duration // since the start of recording
 	Duration time.Duration // how long it lasts; 0 for ever, or for kinds that happen in a moment
-	Every    time.Duration // repeated until the end of the run; 0 once
-	Delay    time.Duration // of Slow
+	Every    time.Duration // from one time to the next, beginning at At, until the end of the run; 0 once
+	Delay    time.Duration // of Slow, which has 100 ms if the text does not say; otherwise 0
 }
 
-// Parse parses the text of a Spec.  What cannot work is an error: no target, a duration where none is taken or none where one is
-// needed, an Every that is not longer than Duration, kill or stop again and again without starting again.
-func Parse(text string) (Spec, error) {
-	s, err := parse(text)
+// defaultDelay is the Delay of a Slow whose text does not say.
+const defaultDelay = 100 * time.Millisecond
+
+// form is what the text of a Spec looks like.
+const form = "kind:target@when[+duration][,every=interval][,delay=time]"
+
+// Parse parses the text of a Spec.  What cannot work is an error of one line: no target, a duration where none is taken or none where
+// one is needed, an Every that is not longer than Duration, kill or stop again and again without starting again.
+func Parse(s string) (Spec, error) {
+	spec, err := parse(s)
 	if err == nil {
-		err = s.validate()
+		err = spec.check()
 	}
 	if err != nil {
-		return Spec{}, fmt.Errorf("fault %q: %w", text, err)
+		return Spec{}, fmt.Errorf("fault %q: %w", s, err)
 	}
-	return s, nil
+	return spec, nil
 }
 
-var errForm = errors.New("write KIND:TARGET@WHEN[+DURATION][,every=INTERVAL][,delay=TIME], such as kill:replica@10s or pause:leader@20s+3s")
-
-func parse(text string) (s Spec, err error) {
-	head, options, hasOptions := strings.Cut(text, ",")
-	kind, rest, hasTarget := strings.Cut(head, ":")
-	target, when, hasWhen := strings.Cut(rest, "@")
-	if !hasTarget || !hasWhen {
-		return s, errForm
+func parse(s string) (Spec, error) {
+	aim, times, ok := strings.Cut(s, "@")
+	if !ok {
+		return Spec{}, errors.New("no time: write " + form)
 	}
-	s.Kind, s.Target = Kind(kind), target
-	at, duration, hasDuration := strings.Cut(when, "+")
-	if s.At, err = parseTime(at, 0); err != nil {
-		return s, err
+	kind, target, _ := strings.Cut(aim, ":")
+	spec := Spec{Kind: Kind(kind), Target: target}
+	if spec.Kind == Slow {
+		spec.Delay = defaultDelay
 	}
-	if hasDuration {
-		if s.Duration, err = parseTime(duration, 1); err != nil {
-			return s, err
+	times, options, more := strings.Cut(times, ",")
+	at, duration, lasts := strings.Cut(times, "+")
+	if err := parseTime(&spec.At, "time", at, 0); err != nil {
+		return Spec{}, err
+	}
+	if lasts {
+		if err := parseTime(&spec.Duration, "duration", duration, 1); err != nil {
+			return Spec{}, err
 		}
 	}
-	if s.Kind == Slow {
-		s.Delay = DefaultDelay
+	if !more {
+		return spec, nil
 	}
-	if !hasOptions {
-		return s, nil
-	}
-	return s, s.parseOptions(options)
+	return spec, spec.parseOptions(strings.Split(options, ","))
 }
 
-func (s *Spec) parseOptions(text string) error {
-	seen := map[string]bool{}
-	for option := range strings.SplitSeq(text, ",") {
+func (s *Spec) parseOptions(options []string) error {
+	known := map[string]*time.Duration{"every": &s.Every, "delay": &s.Delay}
+	for _, option := range options {
 		name, value, _ := strings.Cut(option, "=")
-		field := map[string]*time.Duration{"every": &s.Every, "delay": &s.Delay}[name]
-		switch {
-		case field == nil:
-			return fmt.Errorf("%q is no option: there are every=INTERVAL and delay=TIME", option)
-		case seen[name]:
-			return fmt.Errorf("%s is given twice", name)
-		case name == "delay" && s.Kind != Slow:
-			return fmt.Errorf("only slow has a delay")
+		field := known[name]
+		if field == nil {
+			return fmt.Errorf("option %q: there are every=interval and delay=time, each once", option)
 		}
-		seen[name] = true
-		var err error
-		if *field, err = parseTime(value, 1); err != nil {
+		delete(known, name)
+		if err := parseTime(field, name, value, 1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// maxTime keeps sums of times far from overflow.
-const maxTime = 366 * 24 * time.Hour
-
-func parseTime(text string, low time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
-	if err != nil || d < low || d > maxTime {
-		return 0, fmt.Errorf("%q is no time: give one such as 10s or 500ms", text)
+// parseTime parses a time of at least least.
+func parseTime(d *time.Duration, what, s string, least time.Duration) error {
+	t, err := time.ParseDuration(s)
+	if err != nil || strings.HasPrefix(s, "+") || t < 0 {
+		return fmt.Errorf("%s %q is no time: write it as 10s, 1m30s or 50ms", what, s)
 	}
-	return d, nil
+	if t < least {
+		return fmt.Errorf("%s %q: has to be longer", what, s)
+	}
+	*d = t
+	return nil
 }
 
-func (s Spec) validate() error {
-	i := s.Kind.index()
-	if i < 0 {
-		return fmt.Errorf("%q is no kind: there are %s", string(s.Kind), kindNames())
-	}
-	lasts := kinds[i].lasts
+// check says what is wrong with a fault, whatever the run.
+func (s Spec) check() error {
+	t, ok := s.Kind.traits()
 	switch {
+	case !ok:
+		return fmt.Errorf("there is no kind %q: use one of %s", s.Kind, kindNames())
 	case s.Target == "":
-		return fmt.Errorf("no target: there are %s", targetNames)
+		return fmt.Errorf("it has no target: use one of %s", targetNames())
 	case !ValidTarget(s.Target):
-		return fmt.Errorf("%q is no target: there are %s", s.Target, targetNames)
-	case lasts == never && s.Duration > 0:
-		return fmt.Errorf("%s happens in a moment: leave +%v out", s.Kind, s.Duration)
-	case lasts == always && s.Duration == 0:
-		return fmt.Errorf("%s has to end: say how long it lasts, such as @%v+3s", s.Kind, s.At)
-	case lasts == may && s.Duration == 0 && s.Every > 0:
-		return fmt.Errorf("%s again and again leaves nothing: say when it is started again, such as @%v+2s", s.Kind, s.At)
+		return fmt.Errorf("there is no target %q: use one of %s", s.Target, targetNames())
+	case s.At < 0 || s.Duration < 0 || s.Every < 0 || s.Delay < 0:
+		return errors.New("a time is negative")
+	case t.length == never && s.Duration > 0:
+		return fmt.Errorf("%s happens in a moment: leave out +%v", s.Kind, s.Duration)
+	case t.length == always && s.Duration == 0:
+		return fmt.Errorf("%s needs a duration: write %s:%s@%v+3s", s.Kind, s.Kind, s.Target, s.At)
+	case t.length == maybe && s.Duration == 0 && s.Every > 0:
+		return fmt.Errorf("%s again and again needs a duration, after which the target is started again, or soon nothing would be left", s.Kind)
 	case s.Every > 0 && s.Every <= s.Duration:
-		return fmt.Errorf("every=%v is not longer than +%v: it would begin again before it ended", s.Every, s.Duration)
+		return fmt.Errorf("every=%v has to be longer than the duration, %v, so that the fault is over before it comes again", s.Every, s.Duration)
+	case (s.Delay > 0) != (s.Kind == Slow):
+		return errors.New("delay is for slow, which needs one")
 	}
 	return nil
 }
 
 func kindNames() string {
-	var names []string
-	for _, k := range kinds {
-		names = append(names, string(k.kind))
+	names := make([]string, len(kinds))
+	for i, t := range kinds {
+		names[i] = string(t.kind)
 	}
 	return strings.Join(names, ", ")
+}
+
+func targetNames() string {
+	return strings.Join(targetWords, ", ") + ", or one by its name: replica1, python1, node1, …"
 }
 
 // String returns the text that Parse reads.
 func (s Spec) String() string {
 	text := fmt.Sprintf("%s:%s@%v", s.Kind, s.Target, s.At)
 	if s.Duration > 0 {
-		text += fmt.Sprintf("+%v", s.Duration)
+		text += "+" + s.Duration.String()
 	}
 	if s.Every > 0 {
-		text += fmt.Sprintf(",every=%v", s.Every)
+		text += ",every=" + s.Every.String()
 	}
-	if s.Kind == Slow {
-		text += fmt.Sprintf(",delay=%v", s.Delay)
+	if s.Delay > 0 {
+		text += ",delay=" + s.Delay.String()
 	}
 	return text
-}
-
-const targetNames = "replica, leader, follower, replicas, nodes, all, or one by name (replica2, python1, node3)"
-
-var (
-	words    = []string{"replica", "leader", "follower", "replicas", "nodes", "all"}
-	numbered = regexp.MustCompile(`^(replica|python|node)[1-9][0-9]{0,3}$`)
-)
-
-// ValidTarget reports whether target is a word for what faults are aimed at: replica, leader, follower (one, any of them by chance),
-// replicas, nodes, all (everything), or one by its name: replica2, python1, node3.
-func ValidTarget(target string) bool {
-	return slices.Contains(words, target) || numbered.MatchString(target)
 }

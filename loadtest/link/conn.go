@@ -120,6 +120,9 @@ func (c *conn) end(rst bool) {
 	}
 	c.ended = true
 	delete(c.p.conns, c)
+	for s := range c.p.partitions {
+		delete(s.conns, c)
+	}
 	backend := c.backend
 	c.p.mu.Unlock()
 	c.cancel()

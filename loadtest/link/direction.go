@@ -82,8 +82,10 @@ func (d *direction) pass(ctx context.Context, b []byte) bool {
 
 // passUntilCut sends b on message by message, and looks for one that is to be cut.
 func (d *direction) passUntilCut(ctx context.Context, b []byte) bool {
-	b = append(d.held, b...)
-	d.held = nil
+	if len(d.held) > 0 {
+		b = append(d.held, b...)
+		d.held = nil
+	}
 	for len(b) > 0 {
 		if d.cut == nil && d.frames.atStart() && !d.choose(b) {
 			d.held = bytes.Clone(b)
@@ -140,9 +142,10 @@ func (d *direction) send(ctx context.Context, b []byte, then func()) bool {
 	if delay > 0 || d.line.busy.Load() {
 		return d.line.put(ctx, parcel{due: time.Now().Add(delay), data: bytes.Clone(b), then: then})
 	}
-	if _, err := d.dst.Write(b); len(b) > 0 && err != nil {
-		// What the other side sent before it went is still on its way: that direction ends the connection.
-		return false
+	if len(b) > 0 {
+		if _, err := d.dst.Write(b); err != nil {
+			return false // what the other side sent before it went is still on its way, and the end of that ends the connection
+		}
 	}
 	if then != nil {
 		then()

@@ -65,6 +65,9 @@ func (p *Proxy) identified(c *conn, name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.from = name
+	if c.ended {
+		return
+	}
 	for s := range p.partitions {
 		if s.from != "" && s.from == name {
 			s.addLocked(c)

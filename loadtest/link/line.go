@@ -108,6 +108,9 @@ func (l *line) hand(ctx context.Context, p parcel) bool {
 			return false
 		}
 	}
+	if p.then != nil && l.c.vanish(ctx) {
+		return false // as if it had ended by then: nothing is passed on, that it ends neither
+	}
 	if l.c.lose() {
 		return true
 	}

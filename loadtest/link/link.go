@@ -39,7 +39,6 @@ type Proxy struct {
 	opts   Options
 	ln     net.Listener
 	done   chan struct{}  // closed by Close
-	end    func()         // ends the context of all connections
 	active sync.WaitGroup // the goroutines of the proxy
 
 	delay atomic.Int64 // nanoseconds by which bytes are late
@@ -59,13 +58,11 @@ func Listen(opts Options) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: %w", err)
 	}
-	// The proxy lives until Close, whatever becomes of the context of the one who started it.
-	ctx, cancel := context.WithCancel(context.Background())
 	p := &Proxy{
-		opts: opts, ln: ln, done: make(chan struct{}), end: cancel, backend: opts.Backend,
+		opts: opts, ln: ln, done: make(chan struct{}), backend: opts.Backend,
 		conns: map[*conn]struct{}{}, partitions: map[*silence]struct{}{},
 	}
-	p.active.Go(func() { p.accept(ctx) })
+	p.active.Go(p.accept)
 	return p, nil
 }
 
@@ -95,7 +92,6 @@ func (p *Proxy) Close() error {
 	var err error
 	if first {
 		close(p.done)
-		p.end()
 		err = p.ln.Close()
 		for _, c := range p.open() {
 			c.close()
@@ -123,12 +119,12 @@ func (p *Proxy) openLocked() []*conn {
 // acceptPause is how long to wait when a connection cannot be accepted, for lack of file descriptors mostly.
 const acceptPause = 20 * time.Millisecond
 
-func (p *Proxy) accept(ctx context.Context) {
+func (p *Proxy) accept() {
 	for {
 		client, err := p.ln.Accept()
 		switch {
 		case err == nil:
-			p.serve(ctx, client.(*net.TCPConn))
+			p.serve(client.(*net.TCPConn))
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -142,8 +138,8 @@ func (p *Proxy) accept(ctx context.Context) {
 }
 
 // serve starts what forwards a new connection.
-func (p *Proxy) serve(ctx context.Context, client *net.TCPConn) {
-	ctx, cancel := context.WithCancel(ctx)
+func (p *Proxy) serve(client *net.TCPConn) {
+	ctx, cancel := context.WithCancel(context.Background()) // a connection lives until it ends or Close, whoever started the proxy
 	c := &conn{p: p, client: client, cancel: cancel}
 	p.mu.Lock()
 	if p.closed {
