@@ -16,8 +16,8 @@ type cut struct {
 }
 
 // Cut waits for the next message, in either direction, passes on the first half of it (for a message with little in it that is a part of
-// the header), and resets its connection on both sides.  The error is ctx's cause if none came, and [net.ErrClosed] after Close.  It needs
-// [Options.Frames].  Several at a time cut a message each.
+// the header), and resets its connection on both sides; the reset may overtake what a slow reader has not read.  The error is ctx's cause
+// if none came, and [net.ErrClosed] after Close.  It needs [Options.Frames].  Several at a time cut a message each.
 func (p *Proxy) Cut(ctx context.Context) error {
 	if !p.opts.Frames {
 		return errors.New("link: cut: messages are not known without Options.Frames")

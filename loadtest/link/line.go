@@ -2,7 +2,7 @@ package link
 
 import (
 	"context"
-	"net"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +27,7 @@ func (p parcel) size() int { return parcelBytes + len(p.data) }
 // something is, a goroutine delivers it.
 type line struct {
 	c    *conn
-	dst  *net.TCPConn
+	dst  io.Writer
 	busy atomic.Bool   // something is under way, or the line is dead; set by put, which only one goroutine calls
 	room chan struct{} // size 1: something has been delivered
 

@@ -11,7 +11,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,15 +107,7 @@ func (p *Proxy) Close() error {
 func (p *Proxy) open() []*conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.openLocked()
-}
-
-func (p *Proxy) openLocked() []*conn {
-	conns := make([]*conn, 0, len(p.conns))
-	for c := range p.conns {
-		conns = append(conns, c)
-	}
-	return conns
+	return slices.Collect(maps.Keys(p.conns))
 }
 
 // acceptPause is how long to wait when a connection cannot be accepted, for lack of file descriptors mostly.
