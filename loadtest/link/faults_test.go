@@ -289,11 +289,11 @@ func TestPartition(t *testing.T) {
 	c := client(t, uri, p)
 	works(t, c)
 	heal := p.Partition("")
-	timesOut(t, c) // on the open connection
-	timesOut(t, c) // on a new one
+	timesOut(t, c)            // on the open connection
+	timesOut(t, c)            // on a new one
+	awaitConnections(t, p, 1) // the first one, whose end is not passed on
 	fresh := dial(t, p)
-	send(t, fresh, []byte("hello"))
-	awaitConnections(t, p, 2) // and the first one, whose end is not passed on
+	awaitConnections(t, p, 2)
 	if n := w.calls.Load(); n != 1 {
 		t.Errorf("%d calls arrived, want the one before the partition", n)
 	}
@@ -354,6 +354,7 @@ func TestPartitionsOverlap(t *testing.T) {
 	first() // is not the second one
 	timesOut(t, c)
 	timesOut(t, c)
+	awaitConnections(t, p, 2)
 	halfOpen, err := p.HalfOpen() // of idle and of the first one, whose end was not passed on
 	if err != nil {
 		t.Fatal(err)
