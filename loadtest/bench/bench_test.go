@@ -22,7 +22,7 @@ func TestCompare(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "cells.json")
 	var out, progress bytes.Buffer
-	args := []string{"-rounds", "1", "-duration", "100ms", "-warmup", "10ms", "-idle", "10", "-json", file}
+	args := []string{"-rounds", "1", "-duration", "200ms", "-warmup", "10ms", "-idle", "10", "-json", file}
 	if err := run(t.Context(), args, &out, &progress); err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}

@@ -69,12 +69,12 @@ func (c *client) newCaller(ctx context.Context, conn Conn, id int) (caller, Conn
 	}
 	call := c.work.newCaller(conn, id)
 	if err := call(context.WithoutCancel(ctx), 0); err != nil {
-		return nil, nil, fmt.Errorf("first call at %s: %w", c.addr, err)
+		return nil, nil, fmt.Errorf("first call at %s: %v", c.addr, err)
 	}
 	return call, conn, nil
 }
 
-// callers makes the busy callers and the idle ones.
+// makeCallers makes the busy callers and the idle ones.
 func (c *client) makeCallers(ctx context.Context) (busy, idle []caller, err error) {
 	var shared Conn
 	for id := range c.callers {
@@ -155,7 +155,7 @@ func (c *client) busyCaller(ctx context.Context, call caller, start, end time.Ti
 	began := time.Now()
 	for n := int64(1); ; n++ {
 		if err := call(patient, n); err != nil {
-			c.fail(fmt.Errorf("call %d: %w", n, err))
+			c.fail(fmt.Errorf("call %d: %v", n, err))
 			return
 		}
 		ended := time.Now()
@@ -176,7 +176,7 @@ func (c *client) idleCaller(ctx context.Context, call caller, offset time.Durati
 	for n := int64(1); next.Before(end) && sleepUntil(ctx, next); n++ {
 		began := time.Now()
 		if err := call(patient, n); err != nil {
-			c.fail(fmt.Errorf("call %d of an idle connection: %w", n, err))
+			c.fail(fmt.Errorf("call %d of an idle connection: %v", n, err))
 			return
 		}
 		if ended := time.Now(); !ended.Before(start) && ended.Before(end) {

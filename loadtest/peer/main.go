@@ -53,7 +53,8 @@ type options struct {
 }
 
 // Main is a program for p: args are "server" or "client" and their flags, stdout gets what the driver waits for.  The server runs until
-// ctx ends, which is no error; for a client it is.  The error is one line, and matches [ErrUsage] if args are wrong.  "-h" prints help.
+// ctx ends, which is no error; for a client it is.  The error is one line, and matches [ErrUsage] if args are wrong; errors of the system
+// measured are in its text alone.  "-h" prints help.
 func Main(ctx context.Context, p Peer, args []string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return usagef("got no command: start with server or client, or see -h")

@@ -19,7 +19,7 @@ func (c *client) oneway(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if _, err := conn.Received(context.WithoutCancel(ctx)); err != nil {
-		return nil, fmt.Errorf("first call at %s: %w", c.addr, err)
+		return nil, fmt.Errorf("first call at %s: %v", c.addr, err)
 	}
 	if _, err := c.sendOneway(ctx, conn, c.warmup); err != nil {
 		return nil, err
@@ -57,19 +57,19 @@ func (c *client) sendOneway(ctx context.Context, conn Conn, d time.Duration) (se
 	patient := context.WithoutCancel(ctx)
 	already, err := conn.Received(patient)
 	if err != nil {
-		return sent{}, err
+		return sent{}, fmt.Errorf("ask for the count: %v", err)
 	}
 	var s sent
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
 		for range onewayBurst {
 			if err := conn.Oneway(patient, firstNumber+s.messages); err != nil {
-				return s, fmt.Errorf("message %d: %w", s.messages, err)
+				return s, fmt.Errorf("message %d: %v", s.messages, err)
 			}
 			s.messages++
 		}
 	}
 	if err := conn.Flush(patient); err != nil {
-		return s, err
+		return s, fmt.Errorf("flush: %v", err)
 	}
 	return c.awaitOneway(ctx, conn, s, already)
 }
@@ -80,7 +80,7 @@ func (c *client) awaitOneway(ctx context.Context, conn Conn, s sent, already int
 	for {
 		total, err := conn.Received(context.WithoutCancel(ctx))
 		if err != nil {
-			return s, err
+			return s, fmt.Errorf("ask for the count: %v", err)
 		}
 		now := time.Now()
 		if received := total - already; received != s.received {
