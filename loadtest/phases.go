@@ -1,8 +1,9 @@
 package loadtest
 
 import (
+	"context"
 	"fmt"
-	"strings"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -53,20 +54,26 @@ func (p *phases) nextStep(step string) {
 	p.beginLocked()
 }
 
-// onFault is called for what the schedule does.
-func (p *phases) onFault(e fault.Event) {
+// begins is called when a fault is about to be applied: callers may feel it before it is in effect everywhere.
+func (p *phases) begins(label string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case e.Stage == fault.Begins:
-		p.active++
-		p.stopTimerLocked()
-		p.fault = "during " + label(e)
-		p.beginLocked()
-	case e.Stage == fault.Undone, e.Spec.Duration == 0: // a fault without a duration is over, or there to stay, when it was applied
-		p.active--
-		p.settleLocked(label(e))
+	p.active++
+	p.stopTimerLocked()
+	p.fault = "during " + label
+	p.beginLocked()
+}
+
+// onFault is called for what the schedule did.
+func (p *phases) onFault(e fault.Event) {
+	if e.Err != nil || !e.Healed && e.Spec.Duration > 0 {
+		return
 	}
+	// It is over, or there to stay.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active--
+	p.settleLocked(label(e.Spec, e.Round))
 }
 
 // settleLocked ends the phase of a fault a while after the last one in effect ended.
@@ -106,10 +113,33 @@ func (p *phases) stopTimerLocked() {
 }
 
 // label names a fault: the same in every run of the same schedule.
-func label(e fault.Event) string {
-	text := string(e.Spec.Kind) + ":" + e.Spec.Target
-	if e.Round > 1 {
-		text += fmt.Sprintf(" #%d", e.Round)
+func label(s fault.Spec, round int) string {
+	text := string(s.Kind) + ":" + s.Target
+	if round > 1 {
+		text += fmt.Sprintf(" #%d", round)
 	}
-	return strings.TrimSpace(text)
+	return text
+}
+
+// watched is an injector that tells when a fault is about to be applied.
+type watched struct {
+	fault.Injector
+	begins func(s fault.Spec, round int, targets []string)
+
+	mu     sync.Mutex         // protects what follows
+	rounds map[fault.Spec]int // how often each came
+}
+
+// Resolve implements [fault.Injector]: it is called once for each round, right before.
+func (w *watched) Resolve(ctx context.Context, s fault.Spec, rng *rand.Rand) ([]string, error) {
+	targets, err := w.Injector.Resolve(ctx, s, rng)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	w.rounds[s]++
+	round := w.rounds[s]
+	w.mu.Unlock()
+	w.begins(s, round, targets)
+	return targets, nil
 }

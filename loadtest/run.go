@@ -213,6 +213,12 @@ func (r *run) breakThings(ctx context.Context, rec *traffic.Recorder, cancel con
 	if r.world != nil {
 		in = worldInjector{r.world, r.target.names}
 	}
+	in = &watched{Injector: in, rounds: map[fault.Spec]int{}, begins: func(s fault.Spec, round int, targets []string) {
+		r.phases.begins(label(s, round))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.faults = append(r.faults, report.Fault{Spec: s.String(), Round: round, Targets: targets, At: rec.Elapsed().Seconds(), Healed: -1})
+	}}
 	err := fault.Run(ctx, r.cfg.faults, r.cfg.Length(), r.cfg.Seed, in, func(e fault.Event) { r.onFault(e, rec.Elapsed()) })
 	if err != nil {
 		cancel(err)
@@ -250,17 +256,13 @@ func (r *run) onFault(e fault.Event, at time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress.Fault(e)
-	if e.Stage == fault.Begins {
-		r.faults = append(r.faults, report.Fault{Spec: e.Spec.String(), Round: e.Round, Targets: e.Targets, At: at.Seconds(), Healed: -1})
-		return
-	}
 	for i := range r.faults {
 		f := &r.faults[i]
-		switch same := f.Spec == e.Spec.String() && f.Round == e.Round; {
-		case same && e.Stage == fault.Applied:
-			f.TookMS = millis(e.Took)
-		case same:
+		switch same := f.Spec == e.Spec.String() && f.Round == e.Round && e.Err == nil; {
+		case same && e.Healed:
 			f.Healed, f.HealedMS = at.Seconds(), millis(e.Took)
+		case same:
+			f.TookMS = millis(e.Took)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func TestScenario(t *testing.T) {
 	if l := rep.Ledger; l == nil || !l.Complete || l.Ran < rep.Total.Good || l.Calls < l.Ran {
 		t.Errorf("ledger: %+v of %d good calls", l, rep.Total.Good)
 	}
-	if len(n.faults) != 6 || len(rep.Faults) != 2 || rep.Faults[0].Healed < 3 || !strings.HasPrefix(rep.Faults[1].Targets[0], prefixNode) {
+	if len(n.faults) != 4 || len(rep.Faults) != 2 || rep.Faults[0].Healed < 3 || !strings.HasPrefix(rep.Faults[1].Targets[0], prefixNode) {
 		t.Errorf("faults: %+v, want that a replica and a node were killed and started again", rep.Faults)
 	}
 	want := []string{"before", "during kill:replica", "after kill:replica", "during kill:leader", "after kill:leader"}

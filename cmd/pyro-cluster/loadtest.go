@@ -16,6 +16,7 @@ import (
 	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/failover"
 	"github.com/pyro-cluster/pyro-cluster/loadtest"
+	"github.com/pyro-cluster/pyro-cluster/loadtest/peer"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/report"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/servant"
 )
@@ -27,7 +28,7 @@ longest gap, failed calls, and whether any call ran twice or was lost.
 
 "loadtest run" with --spawn starts a cluster and object servers of its own, so that one command gives a result on a bare machine.
 See docs/loadtest.md.`,
-		newLoadtestRun(g), newLoadtestServe(g), newLoadtestCompare(g), newLoadtestMerge(), newLoadtestRawTCP())
+		newLoadtestRun(g), newLoadtestServe(g), newLoadtestCompare(g), newLoadtestMerge(), newLoadtestPeer(), newLoadtestRawTCP())
 }
 
 // runFlags are the flags of a run.
@@ -314,7 +315,8 @@ servers were killed; a server that is started again has to be given the same fil
 
 func newLoadtestRawTCP() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "rawtcp", Short: "Serve the raw TCP baseline", Hidden: true, Args: exactly(),
+		Use: "rawtcp", Short: "Serve the raw TCP baseline; loadtest run starts it", Hidden: true, Args: exactly(),
+		Example: "  pyro-cluster loadtest rawtcp",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -325,6 +327,27 @@ func newLoadtestRawTCP() *cobra.Command {
 		},
 	}
 	return cmd
+}
+
+// newLoadtestPeer leaves the flags to package peer: the driver that starts it writes them with one dash.
+func newLoadtestPeer() *cobra.Command {
+	return &cobra.Command{
+		Use:   "peer server|client -work W [flags]",
+		Short: "Join a benchmark of several systems for remote calls",
+		Long: `peer is what a driver starts to measure this project's object layer beside other systems: a server and a client in processes of their own, that say
+in one line and one JSON object what the driver has to know. loadtest/bench is such a driver ("make bench-rpc"); others find the description of
+this peer in loadtest/bench/pyro-cluster.json.`,
+		Example: `  pyro-cluster loadtest peer server -work W2
+  pyro-cluster loadtest peer client -work W2 -addr PYRO:bench@127.0.0.1:40000 -duration 3s -warmup 800ms`,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := peer.Main(cmd.Context(), peer.Pyro(), args, cmd.OutOrStdout())
+			if errors.Is(err, peer.ErrUsage) {
+				return usageError(err, "")
+			}
+			return err
+		},
+	}
 }
 
 func newLoadtestCompare(g *globals) *cobra.Command {

@@ -68,9 +68,6 @@ func (l *live) Baseline(b report.Baseline) {
 func (l *live) Fault(e fault.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.Stage == fault.Begins && e.Err == nil {
-		return // what has become of it comes soon
-	}
 	text := faultText(e)
 	if !l.terminal {
 		l.say("%s", text)
@@ -86,7 +83,7 @@ func faultText(e fault.Event) string {
 		return e.Err.Error()
 	}
 	done := "applied to"
-	if e.Stage == fault.Undone {
+	if e.Healed {
 		done = "undone for"
 	}
 	return fmt.Sprintf("fault %s %s %s", e.Spec, done, strings.Join(e.Targets, ", "))

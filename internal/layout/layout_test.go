@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"loadtest/peer":           {"core"},
 	"loadtest/bench":          {"internal/spawn", "loadtest/bench/benchpb", "loadtest/peer"},
 	"loadtest/bench/benchpb":  {},
-	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/peer", "loadtest/report", "loadtest/servant"},
+	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/fault", "loadtest/peer", "loadtest/report", "loadtest/servant"},
 	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},
 	"examples/greeter/server": {"core", "naming"},
 	"examples/greeter/client": {"failover", "naming"},
