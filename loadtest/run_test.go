@@ -103,7 +103,7 @@ func TestLinkFaults(t *testing.T) {
 		s.Spawn, s.Work, s.Callers, s.Rate, s.Duration, s.Settle = "nodes=3,replicas=2", "add=9,lookup=1", 8, "200", 6*time.Second, 200*time.Millisecond
 		s.Contract = contractReadOnly
 		s.Fault = []string{
-			"slow:replica@500ms+500ms,delay=20ms", "cut:replica@1500ms", "reset:replicas@2s", "half-open:replica@2500ms+500ms",
+			"slow:replicas@500ms+500ms,delay=20ms", "cut:replica@1500ms", "reset:replicas@2s", "half-open:replica@2500ms+500ms",
 			"partition:replica@3500ms+500ms", "partition:leader@4500ms+1s",
 		}
 	}))

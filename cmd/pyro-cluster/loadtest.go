@@ -338,7 +338,7 @@ func newLoadtestPeer() *cobra.Command {
 in one line and one JSON object what the driver has to know. loadtest/bench is such a driver ("make bench-rpc"); others find the description of
 this peer in loadtest/bench/pyro-cluster.json.`,
 		Example: `  pyro-cluster loadtest peer server -work W2
-  pyro-cluster loadtest peer client -work W2 -addr PYRO:bench@127.0.0.1:40000 -duration 3s -warmup 800ms`,
+  pyro-cluster loadtest peer client -work W2 -addr 127.0.0.1:40000 -duration 3s -warmup 800ms`,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := peer.Main(cmd.Context(), peer.Pyro(), args, cmd.OutOrStdout())

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/term"
 
 	"github.com/pyro-cluster/pyro-cluster/loadtest"
@@ -32,15 +33,31 @@ type live struct {
 	phase  string
 	at     time.Duration
 	shown  time.Duration // when the last line was printed
-	last   figures
+	sum    figures       // since the last line
+	last   string        // that line, in a terminal
 	rates  []float64
 	faults []string
 }
 
-// figures are those of an interval.
+// figures are those of one or several intervals.
 type figures struct {
-	rate, failed  float64
-	p50, p99, max time.Duration
+	length       float64 // seconds
+	good, failed int64
+	latency      *hdrhistogram.PackedHistogram // nil: no good call
+}
+
+func (f *figures) add(i report.Interval) {
+	f.length += i.To - i.From
+	f.good += i.Good
+	f.failed += i.Failed()
+	h, err := i.Latency.Decode() // of this program's own making
+	switch {
+	case err != nil || h == nil:
+	case f.latency == nil:
+		f.latency = h
+	default:
+		f.latency.Merge(h)
+	}
 }
 
 var _ loadtest.Progress = (*live)(nil)
@@ -93,27 +110,20 @@ func faultText(e fault.Event) string {
 func (l *live) Interval(i report.Interval, phase string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.at, l.phase, l.last = seconds(i.To), phase, figuresOf(i)
-	l.rates = append(l.rates, l.last.rate)
+	l.at, l.phase = seconds(i.To), phase
+	l.sum.add(i)
+	l.rates = append(l.rates, i.Rate)
 	l.rates = l.rates[max(0, len(l.rates)-liveRates):]
 	if l.terminal {
+		l.last, l.sum = l.line(), figures{}
 		l.draw()
-		return
-	}
-	if l.at-l.shown >= liveEvery {
-		l.shown = l.at
+	} else if l.at-l.shown >= liveEvery {
 		l.say("%s", l.line())
+		l.shown, l.sum = l.at, figures{}
 	}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-func figuresOf(i report.Interval) figures {
-	return figures{
-		rate: i.Rate, failed: float64(i.Failed()) / (i.To - i.From),
-		p50: micros(i.Latency.P50), p99: micros(i.Latency.P99), max: micros(i.Latency.Max),
-	}
-}
 
 func micros(us float64) time.Duration {
 	d := time.Duration(us * float64(time.Microsecond))
@@ -128,14 +138,15 @@ func micros(us float64) time.Duration {
 
 // line is the state in one line.
 func (l *live) line() string {
-	f := l.last
+	lat := report.LatencyOf(l.sum.latency, false)
+	per := 1 / max(l.sum.length, 1e-9)
 	return fmt.Sprintf("%5.1f of %.0f s  %-28s %9.0f/s  p50 %-9v p99 %-9v max %-9v failed %.0f/s",
-		l.at.Seconds(), l.length.Seconds(), l.phase, f.rate, f.p50, f.p99, f.max, f.failed)
+		l.at.Seconds(), l.length.Seconds(), l.phase, float64(l.sum.good)*per, micros(lat.P50), micros(lat.P99), micros(lat.Max), float64(l.sum.failed)*per)
 }
 
 // draw replaces the block in the terminal.
 func (l *live) draw() {
-	lines := append([]string{l.line(), sparkline(l.rates)}, l.faults...)
+	lines := append([]string{l.last, sparkline(l.rates)}, l.faults...)
 	width := 80
 	if f, ok := l.out.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
