@@ -136,17 +136,23 @@ func micros(us float64) time.Duration {
 	return d.Round(10 * time.Millisecond)
 }
 
-// line is the state in one line.
+// line is the state in one line; in a terminal, where it could be too long, in two.
 func (l *live) line() string {
+	separator := "  "
+	if l.terminal {
+		separator = "\n"
+	}
 	lat := report.LatencyOf(l.sum.latency, false)
 	per := 1 / max(l.sum.length, 1e-9)
-	return fmt.Sprintf("%5.1f of %.0f s  %-28s %9.0f/s  p50 %-9v p99 %-9v max %-9v failed %.0f/s",
-		l.at.Seconds(), l.length.Seconds(), l.phase, float64(l.sum.good)*per, micros(lat.P50), micros(lat.P99), micros(lat.Max), float64(l.sum.failed)*per)
+	return fmt.Sprintf("%5.1f of %.0f s  %-28s%s%9.0f/s  p50 %-9v p99 %-9v max %-9v failed %.0f/s",
+		l.at.Seconds(), l.length.Seconds(), l.phase, separator,
+		float64(l.sum.good)*per, micros(lat.P50), micros(lat.P99), micros(lat.Max), float64(l.sum.failed)*per)
 }
 
 // draw replaces the block in the terminal.
 func (l *live) draw() {
-	lines := append([]string{l.last, sparkline(l.rates)}, l.faults...)
+	lines := append(strings.Split(l.last, "\n"), sparkline(l.rates))
+	lines = append(lines, l.faults...)
 	width := 80
 	if f, ok := l.out.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
