@@ -44,16 +44,17 @@ func BenchmarkPingPong(b *testing.B) {
 func BenchmarkCall(b *testing.B) {
 	_, uri, p := serve(b)
 	for _, bb := range []struct {
-		name   string
-		client *core.Proxy
+		name string
+		opts core.ProxyOptions
 	}{
-		{"direct", core.NewProxy(uri, core.ProxyOptions{})},
-		{"proxy", client(b, uri, p)},
+		{"direct", core.ProxyOptions{}},
+		{"proxy", core.ProxyOptions{Dial: Dialer(func(string) (*Proxy, error) { return p, nil })}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			b.Cleanup(func() { bb.client.Close() })
+			c := core.NewProxy(uri, bb.opts)
+			defer c.Close()
 			for b.Loop() {
-				if err := callEcho(context.Background(), bb.client); err != nil {
+				if err := callEcho(context.Background(), c); err != nil {
 					b.Fatal(err)
 				}
 			}

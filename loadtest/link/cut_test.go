@@ -99,7 +99,9 @@ func TestCutAtHalf(t *testing.T) {
 				p.Slow(time.Millisecond)
 			}
 			c := dial(t, p)
-			first, second := message(10, 20), message(tt.annotations, tt.payload)
+			inner := message(0, 500) // is not cut: it is part of another
+			first, second := message(begin-headerBytes, len(inner)), message(tt.annotations, tt.payload)
+			copy(first[begin:], inner)
 			send(t, c, first[:begin])
 			receive(t, begun)
 			cut := armed(t, p, 1)
@@ -169,6 +171,9 @@ func TestCutWithoutMessage(t *testing.T) {
 	if err := receive(t, cut); !errors.Is(err, enough) {
 		t.Errorf("Cut = %v, want %v", err, enough)
 	}
+	if n := p.armed.Load(); n != 0 {
+		t.Errorf("%d cuts wait yet", n)
+	}
 	for range 3 {
 		works(t, c)
 	}
@@ -177,16 +182,16 @@ func TestCutWithoutMessage(t *testing.T) {
 	}
 }
 
-// The beginning of a header is kept back while a cut waits, and is not lost when the cut is given up or the sender ends.
+// The beginning of a header is kept back while a cut waits; it is not lost when the cut is given up, nor when the sender ends.
 func TestCutHoldsHeader(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name        string
-		first, rest int // bytes of a message before and after the cut is given up
+		first, rest int // bytes of a message before the cut is given up, and after
 	}{
-		{"a byte", 1, 100},
-		{"nearly all", headerBytes - 1, 100},
-		{"and no more", headerBytes - 1, 0},
+		{"a byte", 1, 99},
+		{"nearly all", headerBytes - 1, 61},
+		{"and the end", headerBytes - 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -199,15 +204,23 @@ func TestCutHoldsHeader(t *testing.T) {
 			for i := range tt.first {
 				send(t, c, m[i:i+1])
 			}
-			cancel()
-			if err := receive(t, cut); !errors.Is(err, context.Canceled) {
-				t.Errorf("Cut = %v, want %v", err, context.Canceled)
+			giveUp := func() {
+				cancel()
+				if err := receive(t, cut); !errors.Is(err, context.Canceled) {
+					t.Errorf("Cut = %v, want %v", err, context.Canceled)
+				}
 			}
-			want := m[:min(tt.first+tt.rest, len(m))]
+			if tt.rest > 0 {
+				giveUp()
+			}
+			want := m[:tt.first+tt.rest]
 			send(t, c, want[tt.first:])
 			c.CloseWrite()
 			if o := receive(t, got); !bytes.Equal(o.data, want) || o.err != nil {
 				t.Errorf("%q arrived, %v, want %q", o.data, o.err, want)
+			}
+			if tt.rest == 0 {
+				giveUp()
 			}
 		})
 	}

@@ -62,7 +62,7 @@ func TestSlow(t *testing.T) {
 	late(0)
 }
 
-// Calls of many clients are late by the delay each, not by the sum of all.
+// Calls of many clients are late by the delay each, not by the sum of all, of which the bound is a half.  TestLineThroughput is exact.
 func TestSlowCallsOverlap(t *testing.T) {
 	t.Parallel()
 	const calls, delay = 64, 50 * time.Millisecond
@@ -81,13 +81,13 @@ func TestSlowCallsOverlap(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if took := time.Since(begin); took > calls*2*delay/2 {
-		t.Errorf("%d calls at once took %v, want far less than the sum of their delays, %v", calls, took, calls*2*delay)
+	if took, sum := time.Since(begin), calls*2*delay; took > sum/2 {
+		t.Errorf("%d calls at once took %v, want far less than the sum of their delays, %v", calls, took, sum)
 	}
 }
 
-// What comes while something is under way does not wait for its delay in addition.
-func TestSlowStreamOverlaps(t *testing.T) {
+// What comes while something else is under way comes late, and whole.
+func TestSlowStream(t *testing.T) {
 	t.Parallel()
 	const delay = 50 * time.Millisecond
 	address, got := collect(t)
@@ -101,8 +101,8 @@ func TestSlowStreamOverlaps(t *testing.T) {
 	if o := receive(t, got); o.err != nil || !bytes.Equal(o.data, b) {
 		t.Errorf("%d bytes arrived, %v, want the %d that were sent", len(o.data), o.err, len(b))
 	}
-	if took := time.Since(begin); took < delay || took > 100*delay/2 {
-		t.Errorf("it took %v, want %v at least, and far less than %v", took, delay, 100*delay)
+	if took := time.Since(begin); took < delay {
+		t.Errorf("it took %v, want %v at least", took, delay)
 	}
 }
 
@@ -137,6 +137,25 @@ func TestSlowComesAndGoes(t *testing.T) {
 		if o := receive(t, got); o.err != nil || !bytes.Equal(o.data, b) {
 			t.Errorf("%d bytes arrived, %v, want the %d that were sent", len(o.data), o.err, len(b))
 		}
+	}
+}
+
+// What is sent when a delay has been healed does not overtake what is late.
+func TestSlowHealed(t *testing.T) {
+	t.Parallel()
+	address, got := collect(t)
+	p := listen(t, Options{Backend: address})
+	dst := dial(t, p)
+	c := &conn{p: &Proxy{}}
+	d := newDirection(c, nil, dst)
+	c.p.delay.Store(int64(20 * time.Millisecond))
+	d.send(t.Context(), []byte("late "), nil)
+	c.p.delay.Store(0)
+	d.send(t.Context(), []byte("at once "), nil)
+	d.send(t.Context(), []byte("and the end"), func() { dst.CloseWrite() })
+	c.pumps.Wait()
+	if o := receive(t, got); string(o.data) != "late at once and the end" || o.err != nil {
+		t.Errorf("%q arrived, %v", o.data, o.err)
 	}
 }
 
@@ -194,6 +213,8 @@ func TestHalfOpen(t *testing.T) {
 	other := client(t, uri, p)
 	call := async(func() error { return other.Call(t.Context(), "block", nil) })
 	receive(t, w.entered)
+	idle := dial(t, p)
+	awaitConnections(t, p, 3)
 	heal, err := p.HalfOpen()
 	if err != nil {
 		t.Fatal(err)
@@ -206,9 +227,25 @@ func TestHalfOpen(t *testing.T) {
 	works(t, c)
 	heal()
 	breaks(t, call)
+	expectReset(t, idle)
 	works(t, c)
 	works(t, other)
 	heal()
+}
+
+// Healing resets half-open connections even if nothing was sent on them.
+func TestHalfOpenIdle(t *testing.T) {
+	t.Parallel()
+	p := listen(t, Options{Backend: backend(t, echo)})
+	c := dial(t, p)
+	roundTrip(t, c, "hello")
+	heal, err := p.HalfOpen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heal()
+	expectReset(t, c)
+	awaitConnections(t, p, 0)
 }
 
 // That a side closes or resets a silent connection stays unknown to the other side.
@@ -249,23 +286,27 @@ func TestSilentEnd(t *testing.T) {
 	}
 }
 
-// An end that was late when the partition came does not arrive in it, nor does the connection end because of it.
-func TestSilentLateEnd(t *testing.T) {
+// What was late when the partition came does not arrive in it; nor does the connection end because its end has vanished.
+func TestSilentLate(t *testing.T) {
 	t.Parallel()
 	for _, silences := range []int{0, 1} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		c := &conn{p: &Proxy{}, silences: silences}
 		c.silent.Store(silences > 0)
-		l := &line{c: c, room: make(chan struct{}, 1)}
-		passed := make(chan struct{}, 1)
-		if !l.put(ctx, parcel{due: time.Now(), then: func() { passed <- struct{}{} }}) {
+		var arrived bytes.Buffer
+		l := &line{c: c, dst: &arrived, room: make(chan struct{}, 1)}
+		ended := make(chan struct{}, 1)
+		due := time.Now()
+		if !l.put(ctx, parcel{due: due, data: []byte("late")}) || !l.put(ctx, parcel{due: due, then: func() { ended <- struct{}{} }}) {
 			t.Fatal("the line takes nothing")
 		}
+		want := "late"
 		if silences == 0 {
-			receive(t, passed)
+			receive(t, ended)
 		} else {
-			await(t, "the end has vanished", func() bool {
+			want = ""
+			await(t, "something has vanished", func() bool {
 				c.p.mu.Lock()
 				defer c.p.mu.Unlock()
 				return c.lost
@@ -273,8 +314,8 @@ func TestSilentLateEnd(t *testing.T) {
 			cancel() // as when the connection is reset
 		}
 		c.pumps.Wait()
-		if len(passed) > 0 {
-			t.Error("the end arrived in a partition")
+		if arrived.String() != want || len(ended) > 0 {
+			t.Errorf("with %d silences %q arrived, and %d ends, want %q and none", silences, &arrived, len(ended), want)
 		}
 		if want := silences > 0; l.dead != want {
 			t.Errorf("with %d silences the line is dead: %v, want %v", silences, l.dead, want)
