@@ -350,3 +350,24 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// While a cut waits, the beginning of a header arrives when its sender ends, and what can be no message arrives at once.
+func TestCutWaitsForNothingElse(t *testing.T) {
+	t.Parallel()
+	address, got := collect(t)
+	p := listen(t, Options{Backend: address, Frames: true})
+	cut := armed(t, p, 1)
+	c, m := dial(t, p), message(0, 60)
+	send(t, c, m[:headerBytes-1])
+	c.CloseWrite()
+	if o := receive(t, got); !bytes.Equal(o.data, m[:headerBytes-1]) || o.err != nil {
+		t.Errorf("%q arrived, %v, want %q", o.data, o.err, m[:headerBytes-1])
+	}
+	p.SetBackend(backend(t, echo))
+	roundTrip(t, dial(t, p), "PYRO\x00\x30 of protocol 48")
+	roundTrip(t, dial(t, p), "x")
+	p.Close()
+	if err := receive(t, cut); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Cut = %v, want %v", err, net.ErrClosed)
+	}
+}

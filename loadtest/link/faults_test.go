@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -450,6 +451,24 @@ func TestPartitionByName(t *testing.T) {
 	expectReset(t, again)
 	for _, c := range []net.Conn{bob, other, unknown, from("alice")} {
 		roundTrip(t, c, "hello")
+	}
+}
+
+// Who does not say within 1 KiB who it is, is nobody, and From is not asked again.
+func TestFromGivesUp(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	p := listen(t, Options{Backend: backend(t, echo), From: func(first []byte) string {
+		asked.Store(int64(len(first)))
+		return ""
+	}})
+	c := dial(t, p)
+	const part = 100
+	for range 3 * maxFirst / part {
+		roundTrip(t, c, strings.Repeat("x", part))
+	}
+	if n := asked.Load(); n < maxFirst || n >= maxFirst+part {
+		t.Errorf("From got up to %d bytes, want %d and not much more", n, maxFirst)
 	}
 }
 

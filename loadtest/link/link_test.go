@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -308,6 +309,44 @@ func TestClose(t *testing.T) {
 	}
 	if err := p.Cut(t.Context()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Cut after Close = %v, want %v", err, net.ErrClosed)
+	}
+}
+
+// Close returns after everything that the proxy has begun.
+func TestCloseWaits(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	p := listen(t, Options{Backend: backend(t, echo), From: func([]byte) string {
+		close(asked)
+		<-answer
+		return "somebody"
+	}})
+	send(t, dial(t, p), []byte("hello"))
+	receive(t, asked)
+	closed := async(p.Close)
+	awaitConnections(t, p, 0) // Close has nothing to do any more but to wait
+	for range 1000 {
+		runtime.Gosched()
+	}
+	if len(closed) > 0 {
+		t.Error("Close has returned while From was called")
+	}
+	close(answer)
+	if err := receive(t, closed); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// A connection that was reset while its backend was dialled does not take that of the backend.
+func TestAttachTooLate(t *testing.T) {
+	t.Parallel()
+	c := &conn{p: &Proxy{}}
+	if !c.attach(nil) {
+		t.Error("an open connection takes no backend")
+	}
+	c.ended = true
+	if c.attach(nil) {
+		t.Error("a connection that has ended takes a backend, which nobody would close")
 	}
 }
 
