@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/failover"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/fault"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/ledger"
@@ -49,11 +48,11 @@ func Run(ctx context.Context, cfg *Config, progress Progress) (_ *report.Report,
 	r := &run{cfg: cfg, progress: progress, started: time.Now(), id: rand.Uint64()}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.start(ctx); err != nil {
-		return nil, r.explain(err)
+		return nil, err
 	}
 	on, members, err := r.check(ctx)
 	if err != nil {
-		return nil, r.explain(err)
+		return nil, err
 	}
 	baselines, err := r.baselines(ctx)
 	if err != nil {
@@ -62,7 +61,7 @@ func Run(ctx context.Context, cfg *Config, progress Progress) (_ *report.Report,
 	r.stage("calling")
 	m, err := r.measure(ctx, on)
 	if err != nil {
-		return nil, r.explain(err)
+		return nil, err
 	}
 	rep := r.report(ctx, m, members)
 	rep.Baselines = compareBaselines(baselines, rep.Phases)
@@ -324,9 +323,6 @@ func (r *run) removeNames(ctx context.Context) {
 	}
 }
 
-// explain adds what the processes printed to an error that one of them may have caused.
-func (r *run) explain(err error) error { return err }
-
 func (r *run) close() error {
 	if r.target != nil {
 		r.target.close()
@@ -348,5 +344,3 @@ func (c *Config) needsPython() bool {
 	}
 	return c.spawn != nil && c.spawn.Python > 0
 }
-
-var _ core.Caller = (*bounded)(nil)

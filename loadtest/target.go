@@ -91,6 +91,9 @@ type bounded struct {
 	timeout time.Duration
 }
 
+var _ core.Caller = (*bounded)(nil)
+
+// Call implements [core.Caller].
 func (b *bounded) Call(ctx context.Context, method string, out any, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()

@@ -3,7 +3,6 @@ package loadtest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"net"
 	"os"
@@ -254,18 +253,4 @@ func (w *world) mark(set map[string]bool, name string, is bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	set[name] = is
-}
-
-// tails is what the processes printed last, for an error that one of them caused.
-func (w *world) tails() string {
-	var b strings.Builder
-	for i := range w.nodes.Size() {
-		fmt.Fprintf(&b, "%s:\n%s\n", nodeName(i), w.nodes.Tail(i))
-	}
-	for _, s := range w.servers {
-		if s.process != nil {
-			fmt.Fprintf(&b, "%s:\n%s\n", s.name, s.process.Tail())
-		}
-	}
-	return b.String()
 }

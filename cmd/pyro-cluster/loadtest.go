@@ -389,7 +389,7 @@ func (g *globals) compare(w io.Writer, a, b *report.Report) error {
 		}
 	}
 	if len(worse) > 0 {
-		return &failure{exitFailed, fmt.Errorf("B is worse: %s", strings.Join(worse, ", ")), ""}
+		return &failure{exitFailed, fmt.Errorf("worse in B: %s", strings.Join(worse, ", ")), ""}
 	}
 	return nil
 }
@@ -421,7 +421,7 @@ latencies merged exactly.`,
 		Example: `  pyro-cluster loadtest merge generator1.json generator2.json --json both.json --html both.html`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return usageError(fmt.Errorf("got %s, want A.json B.json...", count(len(args), "argument")), seeHelp(cmd))
+				return usageError(fmt.Errorf("got %s, want two reports or more", count(len(args), "argument")), seeHelp(cmd))
 			}
 			return nil
 		},
