@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/fault"
@@ -198,9 +199,9 @@ func breakLinks(ctx context.Context, s fault.Spec, links []*link.Proxy, outgoing
 	case fault.Cut:
 		return nil, links[0].Cut(ctx)
 	case fault.Reset:
-		return nil, anyOf(links, (*link.Proxy).Reset)
+		return nil, whenConnected(ctx, links, (*link.Proxy).Reset)
 	case fault.HalfOpen:
-		err := anyOf(links, func(l *link.Proxy) error {
+		err := whenConnected(ctx, links, func(l *link.Proxy) error {
 			heal, err := l.HalfOpen()
 			if err == nil {
 				heals = append(heals, heal)
@@ -221,18 +222,34 @@ func breakLinks(ctx context.Context, s fault.Spec, links []*link.Proxy, outgoing
 	}, nil
 }
 
-// anyOf applies f to all links and is content if it worked for one: a node may have clients and no other nodes, or the reverse.
-func anyOf(links []*link.Proxy, f func(*link.Proxy) error) error {
-	var errs []error
-	for _, l := range links {
-		if err := f(l); err != nil {
-			errs = append(errs, err)
+const (
+	connectedTimeout = 5 * time.Second
+	connectedPoll    = 2 * time.Millisecond
+)
+
+// whenConnected applies f to all links and is content if it worked for one: a node may have clients and no other nodes, or the reverse.  A
+// target that nobody is connected to at the moment, because callers just lost their connections, gets some time.
+func whenConnected(ctx context.Context, links []*link.Proxy, f func(*link.Proxy) error) error {
+	ctx, cancel := context.WithTimeout(ctx, connectedTimeout)
+	defer cancel()
+	tick := time.NewTicker(connectedPoll)
+	defer tick.Stop()
+	for {
+		var errs []error
+		for _, l := range links {
+			if err := f(l); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if len(errs) < len(links) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(errs...)
 		}
 	}
-	if len(errs) == len(links) {
-		return errors.Join(errs...)
-	}
-	return nil
 }
 
 // remoteInjector breaks the connections of this generator to a target that runs elsewhere.

@@ -297,6 +297,9 @@ func (c *Config) parseFaults() error {
 		if err := c.canApply(f); err != nil {
 			return err
 		}
+		if slices.Contains(c.faults, f) {
+			return fmt.Errorf("--fault %s is given twice: aim at several targets (replicas, nodes), at one by its name, or at another time", f)
+		}
 		c.faults = append(c.faults, f)
 	}
 	_, err := fault.Plan(c.faults, c.Length())

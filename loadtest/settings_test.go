@@ -52,6 +52,7 @@ func TestBadSettings(t *testing.T) {
 		{"unknown baseline", func(s *Settings) { s.Baseline = []string{"corba"} }, `--baseline has "corba"`},
 		{"baseline twice", func(s *Settings) { s.Baseline = []string{"rawtcp", "rawtcp"} }, `--baseline has "rawtcp"`},
 		{"fault without a target", func(s *Settings) { s.Fault = []string{"kill@1s"} }, "kill@1s"},
+		{"fault twice", func(s *Settings) { s.Fault = []string{"reset:replica@1s", "reset:replica@1000ms"} }, "reset:replica@1s is given twice"},
 		{"fault after the end", func(s *Settings) { s.Fault = []string{"reset:replica@1h"} }, "reset:replica@1h"},
 		{"kill of what is not ours", func(s *Settings) { s.Fault = []string{"kill:replica@1s"} }, "not ours"},
 		{"leader of what is not ours", func(s *Settings) { s.Fault = []string{"reset:leader@1s"} }, "only replica and replicas"},

@@ -63,7 +63,7 @@ func TestSlow(t *testing.T) {
 	late(0)
 }
 
-// Calls of many clients are late by the delay each, not by the sum of all, of which the bound is a half.  TestLineThroughput is exact.
+// Calls of many clients are late by the delay each.  That they wait side by side is what TestLineThroughput shows, in virtual time.
 func TestSlowCallsOverlap(t *testing.T) {
 	t.Parallel()
 	const calls, delay = 64, 50 * time.Millisecond
@@ -71,7 +71,6 @@ func TestSlowCallsOverlap(t *testing.T) {
 	c := client(t, uri, p)
 	p.Slow(delay)
 	var all sync.WaitGroup
-	begin := time.Now()
 	for range calls {
 		all.Go(func() {
 			called := time.Now()
@@ -82,9 +81,6 @@ func TestSlowCallsOverlap(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if took, sum := time.Since(begin), calls*2*delay; took > sum/2 {
-		t.Errorf("%d calls at once took %v, want far less than the sum of their delays, %v", calls, took, sum)
-	}
 }
 
 // What comes while something else is under way comes late, and whole.
