@@ -164,7 +164,7 @@ func (r *Report) facts() []fact {
 		{"members", strings.Join(r.Target.Members, ", ")},
 		{"load", r.Load.describe()},
 		{"generator", r.Generator.describe(r.Load.Mode)},
-		{"machine", fmt.Sprintf("%s, %s", strings.TrimSpace(e.CPU+" "+e.Arch), count(e.CPUs, "CPU"))},
+		{"machine", machine(e)},
 		{"system", strings.TrimSpace(e.OS + " " + e.Kernel)},
 		{"versions", versions(e)},
 	}
@@ -175,6 +175,14 @@ func (r *Report) facts() []fact {
 		}
 	}
 	return kept
+}
+
+func machine(e Environment) string {
+	text := strings.TrimSpace(e.CPU + " " + e.Arch)
+	if e.CPUs > 0 {
+		text += ", " + count(e.CPUs, "CPU")
+	}
+	return strings.TrimPrefix(text, ", ")
 }
 
 func versions(e Environment) string {

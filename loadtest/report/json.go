@@ -97,13 +97,15 @@ func completed[T any](s []T, complete func(*T)) []T {
 // Read reads the JSON of a report.  Another schema, more than 256 MiB, or what does not hang together (an interval of a phase that there
 // is none of, a span that ends before it begins, a negative number) is an error of one line.  Fields it does not know are passed over.
 // Histograms are looked at when they are needed, by [Latency.Decode].
-func Read(r io.Reader) (*Report, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+func Read(r io.Reader) (*Report, error) { return read(r, maxBytes) }
+
+func read(r io.Reader, limit int64) (*Report, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("report: read: %w", err)
 	}
-	if len(b) > maxBytes {
-		return nil, fmt.Errorf("report: more than %d MiB: no report of a load test is that large", maxBytes>>20)
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("report: more than %d bytes: no report of a load test is that large", limit)
 	}
 	if n := bytes.Count(b, []byte(",")); n > maxCommas {
 		return nil, fmt.Errorf("report: %d values: want %d at most", n, maxCommas)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -44,7 +45,8 @@ type curve struct {
 func (r *Report) plots() (plots, error) {
 	p := plots{Series: r.timeSeries(), Faults: []faultMark{}, Curves: []curve{}, Length: r.Total.To}
 	for _, f := range r.Faults {
-		m := faultMark{At: f.At, Label: f.Spec}
+		what, _, _ := strings.Cut(f.Spec, "@") // when it was can be seen
+		m := faultMark{At: f.At, Label: what}
 		if f.Healed >= 0 {
 			m.Healed = new(f.Healed)
 		}

@@ -41,23 +41,25 @@
   // faultMarks shades the time in which a fault was in effect and writes its number and name above, as far as there is room.
   function faultMarks() {
     const dpr = () => devicePixelRatio || 1;
-    function bands(u) {
+    // within lets paint draw each fault, but not beyond the plot.
+    function within(u, paint) {
       const ctx = u.ctx, b = u.bbox;
       ctx.save();
       ctx.beginPath();
       ctx.rect(b.left, b.top, b.width, b.height);
       ctx.clip();
-      for (const f of data.faults) {
-        const from = u.valToPos(f.at, "x", true);
-        if (f.healed != null) {
-          ctx.fillStyle = color("mark-back");
-          ctx.fillRect(from, b.top, Math.max(u.valToPos(f.healed, "x", true) - from, 1), b.height);
-        }
-        ctx.fillStyle = color("mark");
-        ctx.fillRect(from - dpr() / 2, b.top, dpr(), b.height);
-      }
+      for (const f of data.faults) paint(ctx, b, u.valToPos(f.at, "x", true), f);
       ctx.restore();
     }
+    const bands = (u) => within(u, (ctx, b, from, f) => {
+      if (f.healed == null) return;
+      ctx.fillStyle = color("mark-back");
+      ctx.fillRect(from, b.top, Math.max(u.valToPos(f.healed, "x", true) - from, 1), b.height);
+    });
+    const lines = (u) => within(u, (ctx, b, from) => {
+      ctx.fillStyle = color("mark");
+      ctx.fillRect(from - dpr() / 2, b.top, dpr(), b.height);
+    });
     function labels(u) {
       const ctx = u.ctx, b = u.bbox, end = Array(labelRows).fill(-Infinity);
       ctx.save();
@@ -80,7 +82,7 @@
       });
       ctx.restore();
     }
-    return { hooks: { drawClear: bands, draw: labels } };
+    return { hooks: { drawClear: bands, drawAxes: lines, draw: labels } };
   }
 
   function draw(id, height, options, columns) {
@@ -154,8 +156,24 @@
     },
   };
 
+  // timeAxis has a line for 1 to 9 of each decade, and a text at some of them.
   function timeAxis() {
-    return { values: (u, vs) => vs.map((v) => (v == null ? "" : time(v))), size: yWidth };
+    const decades = (u) => Math.log10(u.scales.y.max / u.scales.y.min);
+    return {
+      size: yWidth,
+      filter: (u, splits) => splits,
+      splits: (u) => {
+        const { min, max } = u.scales.y, splits = [];
+        for (let decade = Math.pow(10, Math.floor(Math.log10(min))); decade <= max; decade *= 10) {
+          for (let n = 1; n < 10; n++) if (n * decade >= min * 0.999 && n * decade <= max * 1.001) splits.push(n * decade);
+        }
+        return splits;
+      },
+      values: (u, splits) => splits.map((v) => {
+        const first = Math.round(v / Math.pow(10, Math.floor(Math.log10(v * 1.001))));
+        return first === 1 || (decades(u) <= 3 && (first === 2 || first === 5)) ? time(v) : "";
+      }),
+    };
   }
 
   function percentiles() {
