@@ -2,11 +2,13 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -176,6 +178,10 @@ func (s simulation) call(rng *rand.Rand, st stage, begin, due float64) call {
 // fullSample is a report in which every part has something.
 func fullSample(t testing.TB) *Report {
 	t.Helper()
+	return samples(t)["full"]
+}
+
+func makeFullSample() *Report {
 	r := fullSimulation(7).report()
 	base := oneStage(8, 0.2).report().Phases[0]
 	python := oneStage(9, 2.5).report().Phases[0]
@@ -190,7 +196,7 @@ func fullSample(t testing.TB) *Report {
 	}
 	slo, err := ParseSLO("p99[before]<5ms,errors<1%,gap[during]<1s,rate>1500,twice=0,lost=0")
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	r.SLO = slo.Judge(r)
 	r.OK = false
@@ -198,9 +204,34 @@ func fullSample(t testing.TB) *Report {
 	return r
 }
 
-// samples are reports of all shapes, by name.
+// samples are reports of all shapes, by name: copies, which a test may change.
 func samples(t testing.TB) map[string]*Report {
 	t.Helper()
+	reports := make(map[string]*Report)
+	for name, b := range sampleJSON() {
+		r := new(Report)
+		if err := json.Unmarshal(b, r); err != nil {
+			t.Fatalf("sample %s: %v", name, err)
+		}
+		reports[name] = r
+	}
+	return reports
+}
+
+// sampleJSON makes the samples once, as that takes a second with the race detector; this is not the JSON of Write, which is tested.
+var sampleJSON = sync.OnceValue(func() map[string][]byte {
+	encoded := make(map[string][]byte)
+	for name, r := range makeSamples() {
+		b, err := json.Marshal(r)
+		if err != nil {
+			panic(err)
+		}
+		encoded[name] = b
+	}
+	return encoded
+})
+
+func makeSamples() map[string]*Report {
 	calm := oneStage(3, 1)
 	calm.rate, calm.stages = 3000, []stage{{name: "run", length: 10}}
 	quiet := calm.report()
@@ -225,7 +256,7 @@ func samples(t testing.TB) map[string]*Report {
 			Spec: "kill:replica@4s+2s,every=5s", Round: i + 1, Targets: []string{"replica1"}, At: at, Healed: at + 2.2, TookMS: 2, HealedMS: 200,
 		})
 	}
-	return map[string]*Report{"full": fullSample(t), "quiet": quiet, "short": short, "nothing": nothing, "many": many.report()}
+	return map[string]*Report{"full": makeFullSample(), "quiet": quiet, "short": short, "nothing": nothing, "many": many.report()}
 }
 
 // TestWriteSamples writes the samples as files, if a directory is given: go test -run TestWriteSamples -args -samples DIR.

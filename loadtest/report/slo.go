@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -57,13 +58,18 @@ var figures = []figure{
 	latencyFigure("p99.9", func(l Latency) float64 { return l.P999 }),
 	latencyFigure("p99.99", func(l Latency) float64 { return l.P9999 }),
 	latencyFigure("max", func(l Latency) float64 { return l.Max }),
-	{name: "gap", unit: unitTime, phase: func(p Phase) (float64, bool) { return p.GapMS * 1e3, p.Good > 0 }},
+	{name: "gap", unit: unitTime, phase: func(p Phase) (float64, bool) { return gapMicros(p), p.Good > 0 }},
 	{name: "errors", unit: unitCalls, phase: func(p Phase) (float64, bool) { return float64(p.Failed()), p.ended() > 0 }},
 	{name: "rate", unit: unitRate, phase: func(p Phase) (float64, bool) { return p.Rate, true }},
 	{name: "twice", unit: unitCalls, ledger: func(l *Ledger) int64 { return l.Twice }},
 	{name: "lost", unit: unitCalls, ledger: func(l *Ledger) int64 { return l.Lost }},
 	{name: "phantom", unit: unitCalls, ledger: func(l *Ledger) int64 { return l.Phantom }},
 }
+
+// gapMicros is exact to the nanosecond, as limits are: 8.2 ms times 1,000 would be a little less than 8,200 µs.
+func gapMicros(p Phase) float64 { return math.Round(p.GapMS*nanosPerMilli) / nanosPerMicro }
+
+const nanosPerMilli = 1e6
 
 func latencyFigure(name string, quantile func(Latency) float64) figure {
 	return figure{name: name, unit: unitTime, phase: func(p Phase) (float64, bool) { return quantile(p.Latency), p.Latency.Count > 0 }}
@@ -135,7 +141,7 @@ func parseCondition(text string) (Condition, error) {
 			return c, errors.New("write the beginning of a phase's name in brackets, such as p99[before]<1ms")
 		}
 		if c.figure.ledger != nil {
-			return c, fmt.Errorf("%s is counted over the whole run: leave out [%s]", name, c.phase)
+			return c, fmt.Errorf("%s is counted over the whole run: leave out %q", name, "["+c.phase+"]")
 		}
 	}
 	rest = strings.TrimSpace(rest)
@@ -177,9 +183,16 @@ func (c *Condition) parseLimit(value string) error {
 	}
 	c.limit, c.share = f, percent
 	if percent {
-		c.limit /= 100
+		c.limit = ofHundred(f)
 	}
 	return nil
+}
+
+// ofHundred returns the float64 nearest to a hundredth of what was written, to which 7 of 10,000 is equal if 0.07% was; 0.07/100 is not.
+func ofHundred(percent float64) float64 {
+	written, _ := new(big.Rat).SetString(strconv.FormatFloat(percent, 'f', -1, 64))
+	share, _ := written.Quo(written, big.NewRat(100, 1)).Float64()
+	return share
 }
 
 // NeedsLedger reports whether a condition is on twice, lost or phantom, and names the first.

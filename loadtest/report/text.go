@@ -93,7 +93,9 @@ func (l Load) describe() string {
 	if l.Connections > 0 {
 		parts = append(parts, count(l.Connections, "connection")+" to each member")
 	}
-	parts = append(parts, "works "+strings.Join(l.Works, ","))
+	if len(l.Works) > 0 {
+		parts = append(parts, "works "+strings.Join(l.Works, ","))
+	}
 	if l.Contract != "" {
 		parts = append(parts, "contract "+l.Contract)
 	}
