@@ -124,8 +124,9 @@ func (r *Report) usualInterval() float64 {
 	return lengths[len(lengths)/2]
 }
 
+// perSecond is 0 for a span that no clock can tell from none: a division by it is not always finite.
 func perSecond(n int64, seconds float64) float64 {
-	if seconds <= 0 {
+	if seconds < 1e-9 {
 		return 0
 	}
 	return math.Round(float64(n)/seconds*10) / 10
