@@ -161,7 +161,7 @@ func TestWriteHTMLHasBothColorSchemes(t *testing.T) {
 }
 
 // extremes are reports that Read takes, and whose figures are hard to compute with.
-func extremes(t *testing.T) map[string]*Report {
+func extremes(t testing.TB) map[string]*Report {
 	t.Helper()
 	counts := Counts{Good: maxNumber, Errors: map[string]int64{"x": maxNumber}, GapMS: maxNumber, Latency: Latency{Count: maxNumber, P50: maxNumber}}
 	tiny := Report{Total: Phase{To: 5e-324}, Phases: []Phase{{Name: "run", To: 5e-324}}}

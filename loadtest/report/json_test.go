@@ -149,6 +149,10 @@ func FuzzRead(f *testing.F) {
 			f.Add(b)
 		}
 	}
+	for _, r := range extremes(f) {
+		r.Schema = Schema
+		f.Add(written(f, r))
+	}
 	f.Add([]byte(`{"schema":"` + Schema + `","phases":[{}],"intervals":[{"phase":0,"to_s":1,"latency":{"count":1,"histogram":"eA=="}}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := Read(bytes.NewReader(b))

@@ -1,6 +1,11 @@
 package report
 
 import (
+	"bytes"
+	"compress/zlib"
+	"encoding/base64"
+	"encoding/binary"
+	"io"
 	"strings"
 	"testing"
 
@@ -86,4 +91,63 @@ func TestLatencyDecodeRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want an error that begins with %q", name, h, err, c.want)
 		}
 	}
+}
+
+// What the compressed bytes hold is damaged too, which a checksum would not tell.
+func TestLatencyDecodeOfDamage(t *testing.T) {
+	t.Parallel()
+	good := LatencyOf(histogram(t, 5, 6, 700, 80_000), true)
+	encoded, err := base64.StdEncoding.DecodeString(good.Histogram)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zlib.NewReader(bytes.NewReader(encoded[8:])) // behind a cookie and the length
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(what string, at int, b []byte) (refused bool) {
+		l := good
+		l.Histogram = base64.StdEncoding.EncodeToString(b)
+		h, err := l.Decode()
+		if err == nil && h.TotalCount() != l.Count || err != nil && (h != nil || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s %d: got %v, %v, want either a histogram of %d values or one line", what, at, h, err, l.Count)
+		}
+		return err != nil
+	}
+	if try("not damaged", 0, deflated(t, encoded[:4], inner)) {
+		t.Fatal("what was not damaged is refused")
+	}
+	for i := range encoded {
+		if !try("cut at", i, encoded[:i]) {
+			t.Errorf("cut at %d of %d bytes, and taken", i, len(encoded))
+		}
+	}
+	for i := range inner {
+		for _, mask := range []byte{0x01, 0x80, 0xff} {
+			damaged := bytes.Clone(inner)
+			damaged[i] ^= mask
+			try("changed inside at", i, deflated(t, encoded[:4], damaged))
+		}
+		if !try("cut inside at", i, deflated(t, encoded[:4], inner[:i])) {
+			t.Errorf("cut inside at %d of %d bytes, and taken", i, len(inner))
+		}
+	}
+}
+
+// deflated is the outer form of a histogram: cookie, length, compressed bytes.
+func deflated(t *testing.T, cookie, inner []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zlib.NewWriter(&b)
+	if _, err := z.Write(inner); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return append(binary.BigEndian.AppendUint32(bytes.Clone(cookie), uint32(b.Len())), b.Bytes()...) //nolint:gosec // some hundred bytes
 }
