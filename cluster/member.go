@@ -97,7 +97,12 @@ func (n *Node) leaderRequest(ctx context.Context, kind requestKind, body []byte,
 func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	ctx, cancel := n.bounded(ctx)
 	defer cancel()
-	before := ""
+	// A node that lags believes in a leader that has gone, and would take the next one for the result.  A linearizable read goes to the
+	// leader that is.
+	if _, err := n.View(ctx); err != nil {
+		return err
+	}
+	before := n.currentLeader().ID
 	handedOver := func() bool {
 		now := n.currentLeader().ID
 		before = cmp.Or(before, now)

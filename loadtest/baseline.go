@@ -120,9 +120,6 @@ func (r *run) stockPyro5(ctx context.Context) ([]traffic.Work, func() error, err
 	var works []traffic.Work
 	on := endpoints{object: &bounded{proxy, r.cfg.Timeout}, run: r.id}
 	for _, w := range r.cfg.works {
-		if !w.kind().ledger {
-			return nil, stop, fmt.Errorf("there is no %s of a stock Pyro5 daemon: leave this baseline out", w.Kind)
-		}
 		works = append(works, w.traffic(on))
 	}
 	return works, stop, nil
@@ -178,9 +175,6 @@ func (r *run) rawTCP(ctx context.Context) (works []traffic.Work, stop func() err
 // messageBytes measures how many bytes the request and the reply of a work have.
 func (r *run) messageBytes(ctx context.Context, w Work) (request, reply int, err error) {
 	kind := w.kind()
-	if kind.names {
-		return 0, 0, fmt.Errorf("there are no bytes to compare %s with: leave this baseline out", w.Kind)
-	}
 	members, err := r.target.members(ctx)
 	if err == nil && len(members) == 0 {
 		err = failover.ErrNoMembers

@@ -2,6 +2,8 @@ package loadtest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -38,6 +40,22 @@ func cpuModel() string {
 func kernel() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	return strings.TrimSpace(string(b))
+}
+
+// checkPython finds out whether the Python that is to be started has what it needs.
+func (c *Config) checkPython(ctx context.Context) error {
+	if !c.needsPython() {
+		return nil
+	}
+	out, err := exec.CommandContext(ctx, c.Python, "-c", "import Pyro5, serpent").CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if last := lines[len(lines)-1]; last != "" {
+		err = errors.New(last)
+	}
+	return fmt.Errorf("--python %s: %w: name a Python that has Pyro5 (pip install Pyro5)", c.Python, err)
 }
 
 func pythonVersion(ctx context.Context, python string) string {

@@ -52,9 +52,19 @@ func (r *run) doubts(m *measurement) {
 		r.problem(true, "cut short after %v: %v", (m.record.Total.To - m.record.Total.From).Round(10*time.Millisecond), m.short)
 		return
 	}
+	total := m.record.Total
+	if n := total.Errors[errorNoLedger]; n > 0 {
+		r.problem(true, "the servants did not run %d calls because they could not write their ledgers: make room on their disks", n)
+	}
+	if last := m.record.Phases[len(m.record.Phases)-1]; last.Good == 0 {
+		r.problem(true, "no call was good in the last %v", (last.To - last.From).Round(10*time.Millisecond))
+	}
 	if s := m.summary; !s.Kept() {
-		r.problem(true, "the asked rate was not kept: %d of %d calls had begun when the load ended, and %d never did: ask for less, or give more --callers",
-			s.Begun, s.Due, s.Unsent)
+		why := "ask for less, or give more --callers"
+		if len(total.Errors) > 0 {
+			why = "calls failed, and callers waited for them"
+		}
+		r.problem(true, "the asked rate was not kept: %d of %d calls had begun when the load ended, and %d never did: %s", s.Begun, s.Due, s.Unsent, why)
 	}
 }
 
@@ -95,6 +105,9 @@ func phase(p traffic.Phase) report.Phase {
 	if p.FirstGood >= 0 {
 		first = millis(p.FirstGood)
 	}
+	if p.Good == 0 && len(p.Errors) > 0 {
+		p.Gap = max(p.Gap, p.To-p.From) // a wait that went on after it
+	}
 	return report.Phase{
 		Name: p.Name, From: p.From.Seconds(), To: p.To.Seconds(), Rate: rate(p.Good, p.To-p.From), Counts: countsOf(p.Counts), FirstGoodMS: first,
 	}
@@ -109,7 +122,9 @@ func countsOf(c traffic.Counts) report.Counts {
 	if errs == nil {
 		errs = map[string]int64{}
 	}
-	return report.Counts{Good: c.Good, Errors: errs, Latency: report.LatencyOf(c.Hist, true), GapMS: millis(c.Gap)}
+	l := report.LatencyOf(c.Hist, true)
+	// A histogram rounds up.
+	return report.Counts{Good: c.Good, Errors: errs, Latency: l, GapMS: max(millis(c.Gap), l.Max/1000)}
 }
 
 func rate(n int64, d time.Duration) float64 {

@@ -46,7 +46,15 @@ type run struct {
 // ctx ends in its midst, the report is that of a run cut short, and says so.
 func Run(ctx context.Context, cfg *Config, progress Progress) (_ *report.Report, err error) {
 	r := &run{cfg: cfg, progress: progress, started: time.Now(), id: rand.Uint64()}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() {
+		if err != nil && ctx.Err() != nil { // what was cut off has nothing more to say
+			err = fmt.Errorf("stopped before calls could be recorded: %w", context.Cause(ctx))
+		}
+		err = errors.Join(err, r.close())
+	}()
+	if err := cfg.checkPython(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
@@ -91,7 +99,7 @@ func (r *run) start(ctx context.Context) error {
 		r.target, err = c.open(c.ref, c.NS)
 		return err
 	}
-	r.stage("starting %d nodes, %d object servers", c.spawn.Nodes, c.spawn.Replicas+c.spawn.Python)
+	r.stage("starting nodes: %d, object servers: %d", c.spawn.Nodes, c.spawn.Replicas+c.spawn.Python)
 	var err error
 	if r.world, err = startWorld(ctx, c); err != nil {
 		return err

@@ -207,6 +207,9 @@ func (s Settings) Config(value func(string) any) (*Config, error) {
 	return c, nil
 }
 
+// shortestInterval is the least that can be told apart.
+const shortestInterval = 10 * time.Millisecond
+
 func (s Settings) checkNumbers() error {
 	for _, n := range []struct {
 		flag       string
@@ -222,6 +225,8 @@ func (s Settings) checkNumbers() error {
 	switch {
 	case s.Callers < 1 || s.Callers > maxCallers:
 		return fmt.Errorf("--callers is %d: give 1 to %d", s.Callers, maxCallers)
+	case s.Interval > 0 && s.Interval < shortestInterval:
+		return fmt.Errorf("--interval is %v: give %v or more", s.Interval, shortestInterval)
 	case s.Connections < 0:
 		return fmt.Errorf("--connections is %d: give how many at most to each server, or 0 for as many as are needed", s.Connections)
 	}
@@ -259,7 +264,7 @@ func (c *Config) parseTarget(value func(string) any) error {
 	}
 	var err error
 	if c.ref, err = core.ParseReference(address); err != nil {
-		return fmt.Errorf("target %q: %w: give a URI such as PYRONAME:bank or PYRO:bank@host:port", address, errors.Unwrap(err))
+		return fmt.Errorf("target %q is no URI: give one such as PYRONAME:bank or PYRO:bank@host:port", address)
 	}
 	if len(c.ref.Locations) > 0 && c.ref.Protocol != "PYRO" {
 		c.NS = c.ref.Locations
@@ -344,6 +349,11 @@ func (c *Config) parseJudgement() error {
 	for i, b := range c.Baseline {
 		if !slices.Contains(baselineNames, b) || slices.Contains(c.Baseline[:i], b) {
 			return fmt.Errorf("--baseline has %q: give %s, each once", b, strings.Join(baselineNames, ", "))
+		}
+		for _, w := range c.works {
+			if b == baselinePyro5 && !w.kind().ledger || w.kind().names {
+				return fmt.Errorf("--baseline %s cannot do the work %s: leave one of them out", b, w.Kind)
+			}
 		}
 	}
 	return nil

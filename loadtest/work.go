@@ -262,6 +262,9 @@ func fate(err error) ledger.Fate {
 	return ledger.Unknown
 }
 
+// errorNoLedger is the kind of a call that a servant did not run because it could not write it down.
+const errorNoLedger = "not executed: the ledger cannot be written"
+
 // errorKind puts an error into one of a few kinds: what is known of the call, and why it failed.
 func errorKind(err error) string {
 	if err == nil {
@@ -271,7 +274,7 @@ func errorKind(err error) string {
 		return err.Error()
 	}
 	if servant.NotRun(err) {
-		return failover.NotExecuted.String() + ": the ledger cannot be written"
+		return errorNoLedger
 	}
 	raised, isRemote := errors.AsType[*core.RemoteError](err)
 	if isRemote && failover.OutcomeOf(err) == failover.Executed {

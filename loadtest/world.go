@@ -30,11 +30,11 @@ type world struct {
 	dir   *spawn.Dir
 	nodes *spawn.Cluster
 
-	mu       sync.Mutex // protects which processes run; not held while one starts or ends
+	mu       sync.Mutex // protects the maps and nodeLink; not held while a process starts or ends
 	down     map[string]bool
 	paused   map[string]bool
-	servers  []*server
 	nodeLink []nodeLinks // in front of the nodes; empty without faults of connections
+	servers  []*server
 }
 
 // server is one object server.
@@ -104,12 +104,16 @@ func (w *world) frontNode(i int, clients, nodes string) (frontClients, frontNode
 	if l.nodes, err = link.Listen(link.Options{Listen: net.JoinHostPort(host, "0"), Backend: nodes, From: w.dialler}); err != nil {
 		return "", "", errors.Join(err, l.clients.Close())
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.nodeLink = append(w.nodeLink, l)
 	return l.clients.Addr(), l.nodes.Addr(), nil
 }
 
 // dialler tells which node a connection between nodes comes from: it begins with the address that the one who dialled advertises.
 func (w *world) dialler(first []byte) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for i, l := range w.nodeLink {
 		if strings.Contains(string(first), l.nodes.Addr()) {
 			return nodeName(i)

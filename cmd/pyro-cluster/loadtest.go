@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,6 +50,8 @@ func newLoadtestRun(g *globals) *cobra.Command {
 		Short: "Make a load and report what came of it",
 		Long: `run calls TARGET, a servant of "loadtest serve" (PYRONAME:loadtest, PYRO:loadtest@host:port), or with --call any method of any object, or with
 --spawn servers that it starts itself. First it checks that a call works; then it makes the load, and at last it prints a report.
+
+--timeout is that of one call, retries included.
 
 Load: without --rate a closed loop, in which each of --callers makes its next call when the last one has ended. With --rate an open loop: calls are
 due at fixed times, and their latency counts from then, so that a stall is seen by every call that was due in it.
@@ -122,14 +128,15 @@ func (f *runFlags) run(g *globals, cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer outputs.discard()
+	ctx, stop := untilHangup(cmd.Context())
+	defer stop()
 	live := newLive(cmd.ErrOrStderr(), cfg)
-	rep, err := loadtest.Run(cmd.Context(), cfg, live)
+	rep, err := loadtest.Run(ctx, cfg, live)
 	live.end()
 	if rep == nil {
 		return loadtestError(err, cfg)
 	}
-	if err := errors.Join(err, outputs.write(rep)); err != nil {
+	if err := errors.Join(err, outputs.save(rep)); err != nil {
 		return err
 	}
 	if err := g.printReport(cmd.OutOrStdout(), rep); err != nil {
@@ -165,6 +172,14 @@ func (f *runFlags) config(g *globals, cmd *cobra.Command, args []string) (*loadt
 	}
 	cfg.Command, cfg.Version = append([]string{"pyro-cluster"}, os.Args[1:]...), programVersion()
 	return cfg, nil
+}
+
+// untilHangup ends a run whose terminal has gone as Ctrl-C does, unless hang-ups are ignored (nohup).
+func untilHangup(ctx context.Context) (context.Context, context.CancelFunc) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return context.WithCancel(ctx)
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
 }
 
 // override sets the field of a setting in s to what it is in from.  Flags, keys of scenario files and fields have the same names.
@@ -216,63 +231,100 @@ func loadtestError(err error, cfg *loadtest.Config) error {
 	return err
 }
 
-// outputs are the files that a run writes.  They are made before it starts, under other names, so that a run does not end with a file
-// that cannot be written, and no file is ever half a report.
+// outputs are the files that a run writes.  That they can be written is found out before it starts; no file is ever half a report.
 type outputs []output
 
 type output struct {
-	path  string
-	file  *os.File
+	flag  string
+	path  string // with symbolic links followed
+	mode  fs.FileMode
 	write func(*report.Report, io.Writer) error
 }
+
+// newFileMode is that of a file that was not there.
+const newFileMode = 0o644
 
 func (f *runFlags) outputs() (outputs, error) {
 	var out outputs
 	for _, o := range []output{
-		{path: f.json, write: (*report.Report).Write},
-		{path: f.csv, write: (*report.Report).WriteCSV},
-		{path: f.html, write: (*report.Report).WriteHTML},
+		{flag: "--json", path: f.json, write: (*report.Report).Write},
+		{flag: "--csv", path: f.csv, write: (*report.Report).WriteCSV},
+		{flag: "--html", path: f.html, write: (*report.Report).WriteHTML},
 	} {
 		if o.path == "" {
 			continue
 		}
-		var err error
-		if o.file, err = createBeside(o.path); err != nil {
-			out.discard()
-			return nil, &failure{exitFailed, err, "name a file that can be written"}
+		if err := o.check(); err != nil {
+			return nil, &failure{exitFailed, fmt.Errorf("%s: %w", o.flag, err), "name a file that can be written"}
+		}
+		for _, other := range out {
+			if other.path == o.path {
+				return nil, usageError(fmt.Errorf("%s and %s name the same file", other.flag, o.flag), "give each a file of its own")
+			}
 		}
 		out = append(out, o)
 	}
 	return out, nil
 }
 
-// createBeside makes a file that will become path.
-func createBeside(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("%s is a directory", path)
+// check finds out whether the file can be written, and leaves nothing behind.
+func (o *output) check() error {
+	path, err := filepath.Abs(o.path)
+	if err != nil {
+		return err
 	}
-	return os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	o.path, o.mode = path, newFileMode
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no regular file", path)
+	case err == nil:
+		o.mode = info.Mode().Perm()
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	f, err := o.temporary()
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return os.Remove(f.Name())
 }
 
-func (out outputs) write(rep *report.Report) error {
+// temporary makes a file that can become the output by renaming.
+func (o *output) temporary() (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*")
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, &fs.PathError{Op: "create", Path: o.path, Err: e.Err} // the temporary name says nothing
+	}
+	return f, err
+}
+
+func (out outputs) save(rep *report.Report) error {
 	for _, o := range out {
-		err := errors.Join(o.write(rep, o.file), o.file.Chmod(0o644), o.file.Close())
-		if err == nil {
-			err = os.Rename(o.file.Name(), o.path)
-		}
-		if err != nil {
+		if err := o.save(rep); err != nil {
 			return fmt.Errorf("write %s: %w", o.path, err)
 		}
 	}
 	return nil
 }
 
-// discard removes what was not written.
-func (out outputs) discard() {
-	for _, o := range out {
-		o.file.Close()
-		os.Remove(o.file.Name()) // gone already if it became the report
+func (o *output) save(rep *report.Report) error {
+	f, err := o.temporary()
+	if err != nil {
+		return err
 	}
+	defer os.Remove(f.Name()) // gone already if all went well
+	if err := errors.Join(o.write(rep, f), f.Chmod(o.mode), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), o.path)
 }
 
 func newLoadtestServe(g *globals) *cobra.Command {
@@ -294,6 +346,12 @@ servers were killed; a server that is started again has to be given the same fil
 			opts.Nodes = g.nodes
 			if alone {
 				opts.Nodes = nil
+			}
+			if alone && (opts.Group != "" || opts.Member != "") {
+				return usageError(errors.New("--alone excludes --group and --member"), "leave it out to join a group")
+			}
+			if opts.Port < 0 || opts.Port > 65535 {
+				return usageError(fmt.Errorf("--port is %d", opts.Port), "give a port from 0 to 65535")
 			}
 			if !alone && opts.Group == "" {
 				return usageError(errors.New("no --group"), "name the object group to join, or serve without a name server with --alone")
@@ -434,15 +492,14 @@ latencies merged exactly.`,
 			if err != nil {
 				return err
 			}
-			defer outputs.discard()
 			rep, err := report.Merge(reports...)
 			if err != nil {
 				return usageError(err, "merge runs of the same load at the same time")
 			}
-			if err := outputs.write(rep); err != nil {
+			if err := errors.Join(outputs.save(rep), rep.WriteText(cmd.OutOrStdout())); err != nil {
 				return err
 			}
-			return rep.WriteText(cmd.OutOrStdout())
+			return missed(rep)
 		},
 	}
 	flags := cmd.Flags()

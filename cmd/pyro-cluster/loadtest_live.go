@@ -142,10 +142,14 @@ func (l *live) line() string {
 	if l.terminal {
 		separator = "\n"
 	}
+	phase := l.phase
+	if l.at > l.length+liveEvery {
+		phase = "waiting for late calls"
+	}
 	lat := report.LatencyOf(l.sum.latency, false)
 	per := 1 / max(l.sum.length, 1e-9)
 	return fmt.Sprintf("%5.1f of %.0f s  %-28s%s%9.0f/s  p50 %-9v p99 %-9v max %-9v failed %.0f/s",
-		l.at.Seconds(), l.length.Seconds(), l.phase, separator,
+		l.at.Seconds(), l.length.Seconds(), phase, separator,
 		float64(l.sum.good)*per, micros(lat.P50), micros(lat.P99), micros(lat.Max), float64(l.sum.failed)*per)
 }
 

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/ledger"
@@ -44,13 +45,13 @@ func newObject(member, path string) (*object, error) {
 	if path == "" {
 		return &object{member: member, close: func() error { return nil }}, nil
 	}
-	w, err := ledger.Create(path)
+	file, err := lockedLedger(path)
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(path)
+	w, err := ledger.Create(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("servant: %w", err), w.Close())
+		return nil, errors.Join(err, file.Close())
 	}
 	return &object{
 		member: member,
@@ -58,6 +59,20 @@ func newObject(member, path string) (*object, error) {
 		file:   file,
 		close:  func() error { return errors.Join(w.Close(), file.Close()) },
 	}, nil
+}
+
+// lockedLedger opens a ledger for this servant alone, until the file is closed: two with the same one would both be asked for it, and each
+// call in it counted twice.
+func lockedLedger(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("servant: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("servant: ledger %s is that of another servant (%w): give each one of its own", path, err)
+	}
+	return f, nil
 }
 
 // servant spells the object out, which costs a call less than reflection.

@@ -6,6 +6,7 @@ It prints "serving URI" when calls can come.  On SIGTERM it removes its name, fi
 """
 import argparse
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -30,6 +31,10 @@ class Ledger:
     def __init__(self, path):
         self.torn = None  # set when a part of a record was written: no more may follow it
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as x:
+            raise OSError(f"ledger: {path}: that of another servant ({x}): give each one of its own") from None
         info = os.fstat(self.fd)
         if not stat.S_ISREG(info.st_mode):
             raise OSError(f"ledger: {path}: not a regular file: name one")

@@ -788,3 +788,24 @@ func BenchmarkAdd(b *testing.B) {
 		})
 	}
 }
+
+// TestLedgerOfAnother: two servants with one ledger would have every call in it counted twice.
+func TestLedgerOfAnother(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger")
+	first, err := newObject("a", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newObject("b", path); err == nil || !strings.Contains(err.Error(), "that of another servant") {
+		t.Errorf("a second servant with the same ledger: got %v, want that it is refused", err)
+	}
+	if err := first.close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := newObject("b", path)
+	if err != nil {
+		t.Fatalf("after the first has ended: %v", err)
+	}
+	again.close()
+}
