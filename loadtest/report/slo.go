@@ -66,7 +66,7 @@ var figures = []figure{
 	{name: "phantom", unit: unitCalls, ledger: func(l *Ledger) int64 { return l.Phantom }},
 }
 
-// gapMicros is exact to the nanosecond, as limits are: 8.2 ms times 1,000 would be a little less than 8,200 µs.
+// gapMicros is exact to the nanosecond, as limits are: 1.005 ms times 1,000 would be a little less than 1,005 µs.
 func gapMicros(p Phase) float64 { return math.Round(p.GapMS*nanosPerMilli) / nanosPerMicro }
 
 const nanosPerMilli = 1e6

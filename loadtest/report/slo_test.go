@@ -14,7 +14,7 @@ import (
 func judged() *Report {
 	phase := func(name string, factor float64, failed int64) Phase {
 		return Phase{Name: name, Rate: 5000 / factor, Counts: Counts{
-			Good: 10_000 - failed, Errors: map[string]int64{"timed out": failed}, GapMS: 8.2 * factor,
+			Good: 10_000 - failed, Errors: map[string]int64{"timed out": failed}, GapMS: 1.005 * factor,
 			Latency: Latency{
 				Count: 10_000 - failed, P50: 100 * factor, P90: 200 * factor, P99: 300 * factor, P999: 400 * factor, P9999: 500 * factor, Max: 600 * factor,
 			},
@@ -53,9 +53,9 @@ func TestJudge(t *testing.T) {
 		{"p99.99<500us", "500 µs", false},
 		{"max<=600us", "600 µs", true},
 		{"max<600us", "600 µs", false},
-		{"gap=8.2ms", "8.20 ms", true},
-		{"gap>=8.2ms", "8.20 ms", true},
-		{"gap<8.2ms", "8.20 ms", false},
+		{"gap=1.005ms", "1.00 ms", true},
+		{"gap>=1.005ms", "1.00 ms", true},
+		{"gap<1.005ms", "1.00 ms", false},
 		{"errors=7", "7", true},
 		{"errors<7", "7", false},
 		{"errors<8", "7", true},
@@ -86,6 +86,7 @@ func TestJudge(t *testing.T) {
 		{"errors[during]<=0.09%", "0.09% in during pause:a,b", true},
 		{"errors[b]=0", "0 in before", true},
 		{"p50[during]=200us", "400 µs in during kill:leader", false},
+		{"p50[during]=700us", "200 µs in during pause:a,b", false},
 		{"p50[after]<1s", `no phase has a name that begins so: there are "before", "during kill:leader", "during pause:a,b"`, false},
 		{"p50[Before]<1s", `no phase has a name that begins so: there are "before", "during kill:leader", "during pause:a,b"`, false},
 	} {

@@ -85,6 +85,24 @@ func TestWriteTextLeavesOut(t *testing.T) {
 	}
 }
 
+func TestWriteTextWarns(t *testing.T) {
+	t.Parallel()
+	r := fullSample(t)
+	r.Generator.Kept, r.Generator.Unsent = false, 1234
+	r.Target.Proxied, r.Load.Generators, r.Faults[1].Round = true, 2, 3
+	r.Ledger.Complete, r.Ledger.OnewayLost, r.Ledger.Strangers = false, 5, 6
+	r.Ledger.Examples = []string{"call 17 ran twice"}
+	got := strings.Join(strings.Fields(text(t, r)), " ")
+	for _, want := range []string{
+		"RATE NOT KEPT: ", "1,234 never", "behind a proxy that can break links and costs time", "; 2 generators", "pause:leader@35s+3s (round 3)",
+		"5 oneway calls never ran", "6 ids that no caller used", "NOT COMPLETE: a ledger could not be read to its end", " call 17 ran twice ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the text has no %q:\n%s", want, got)
+		}
+	}
+}
+
 func TestWriteTextIsSafeForTerminals(t *testing.T) {
 	t.Parallel()
 	r := fullSample(t)
