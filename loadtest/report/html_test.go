@@ -84,8 +84,8 @@ var loads = regexp.MustCompile(`(?i)https?:|["'(=]\s*//|\b(src|srcset|href|actio
 
 func TestWriteHTMLIsSelfContained(t *testing.T) {
 	t.Parallel()
-	for name, r := range samples(t) {
-		page := blockComment.ReplaceAllString(html(t, r), "")
+	for _, name := range []string{"full", "nothing"} {
+		page := blockComment.ReplaceAllString(html(t, samples(t)[name]), "")
 		page = strings.ReplaceAll(page, "http://www.w3.org/2000/svg", "")
 		for _, at := range loads.FindAllStringIndex(page, -1) {
 			t.Errorf("%s: the page may load something: %q", name, page[max(at[0]-40, 0):min(at[1]+40, len(page))])

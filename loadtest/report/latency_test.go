@@ -127,7 +127,7 @@ func TestLatencyDecodeOfDamage(t *testing.T) {
 		}
 	}
 	for i := range inner {
-		for _, mask := range []byte{0x01, 0x80, 0xff} {
+		for _, mask := range []byte{0x01, 0xff} {
 			damaged := bytes.Clone(inner)
 			damaged[i] ^= mask
 			try("changed inside at", i, deflated(t, encoded[:4], damaged))
