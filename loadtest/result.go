@@ -17,6 +17,7 @@ func (r *run) report(ctx context.Context, m *measurement, members []failover.Mem
 	c := r.cfg
 	rep := &report.Report{
 		Schema:      report.Schema,
+		Run:         fmt.Sprintf("%016x", r.id),
 		Name:        c.Name,
 		Started:     r.started.UTC(),
 		Command:     c.Command,

@@ -27,6 +27,9 @@ func Merge(reports ...*Report) (*Report, error) {
 		if err := mergeable(reports[0], r); err != nil {
 			return nil, fmt.Errorf("report: merge: report %d: %w", i+1, err)
 		}
+		if slices.ContainsFunc(reports[:i], func(o *Report) bool { return r.Run != "" && o.Run == r.Run }) {
+			return nil, fmt.Errorf("report: merge: report %d: it is given twice: run %s", i+1, r.Run)
+		}
 	}
 	m := merger{reports: reports, sum: reports[0].complete()}
 	if len(reports) == 1 {

@@ -16,6 +16,7 @@ const Schema = "pyro-cluster/loadtest/1"
 // Report is one run.
 type Report struct {
 	Schema      string      `json:"schema"`
+	Run         string      `json:"run"`            // its id, which is in the ids of its calls: 16 hexadecimal digits
 	Name        string      `json:"name,omitempty"` // of the scenario
 	Started     time.Time   `json:"started"`
 	Command     []string    `json:"command"`
@@ -141,7 +142,7 @@ type Fault struct {
 	Spec     string   `json:"spec"`
 	Round    int      `json:"round"`
 	Targets  []string `json:"targets"`
-	At       float64  `json:"at_s"`         // when it was in effect
+	At       float64  `json:"at_s"`         // when it began to be applied
 	Healed   float64  `json:"healed_s"`     // when it was undone; -1: never
 	TookMS   float64  `json:"took_ms"`      // applying it
 	HealedMS float64  `json:"heal_took_ms"` // undoing it
