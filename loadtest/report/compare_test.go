@@ -65,6 +65,9 @@ func TestCompareRules(t *testing.T) {
 		{"three failed calls, and four", "errors", func(a, b *Report) {
 			a.Phases[0].Errors, b.Phases[0].Errors = map[string]int64{"x": 3}, map[string]int64{"x": 4}
 		}, Same},
+		{"three failed calls, and six: by chance", "errors", func(a, b *Report) {
+			a.Phases[0].Errors, b.Phases[0].Errors = map[string]int64{"x": 3}, map[string]int64{"x": 6}
+		}, Same},
 		{"a gap ten times as long", "gap", func(a, b *Report) { a.Phases[0].GapMS, b.Phases[0].GapMS = 50, 500 }, Worse},
 		{"a gap a little longer", "gap", func(a, b *Report) { a.Phases[0].GapMS, b.Phases[0].GapMS = 10, 90 }, Same},
 		{"too few intervals", "rate", func(a, b *Report) { b.Intervals = b.Intervals[:4] }, NotKnown},
