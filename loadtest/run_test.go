@@ -301,3 +301,41 @@ func portOf(uri core.URI) string {
 	_, address := uri.Address()
 	return address[strings.LastIndex(address, ":")+1:]
 }
+
+// TestRateNotKept: a generator that cannot make the calls it was asked for fails the run, whatever its SLO.
+func TestRateNotKept(t *testing.T) {
+	t.Parallel()
+	uri := serveAlone(t, "")
+	rep, _ := runOf(t, config(t, func(s *Settings) {
+		s.Target, s.Callers, s.Rate, s.Duration, s.Drain, s.SLO = uri.String(), 1, "1000000", 500*time.Millisecond, 0, "errors=0"
+		s.Warmup = 0
+	}))
+	if rep.OK || rep.Generator.Kept || rep.Generator.Unsent == 0 || !strings.Contains(strings.Join(rep.Problems, ";"), "the asked rate was not kept") {
+		t.Errorf("ok %v, generator %+v, problems %q; want that the rate was not kept, and so a failure", rep.OK, rep.Generator, rep.Problems)
+	}
+}
+
+// TestFaultThatCannotBeApplied: a run with a fault that did not happen proves nothing, and is an error.
+func TestFaultThatCannotBeApplied(t *testing.T) {
+	t.Parallel()
+	rep, err := Run(t.Context(), config(t, func(s *Settings) {
+		s.Spawn, s.Callers, s.Rate, s.Timeout, s.Duration = "nodes=1,replicas=2", 2, "50", 300*time.Millisecond, 10*time.Second
+		s.Fault = []string{"kill:replica1@200ms", "kill:replica1@400ms"}
+	}), &notes{t: t})
+	if rep != nil || err == nil || !strings.Contains(err.Error(), "replica1 does not run") {
+		t.Errorf("got %v, %v, want an error that says why", rep, err)
+	}
+}
+
+// TestTargetThatIsGone: a target that does not come back fails the run, also without an SLO.
+func TestTargetThatIsGone(t *testing.T) {
+	t.Parallel()
+	rep, _ := runOf(t, config(t, func(s *Settings) {
+		s.Spawn, s.Callers, s.Timeout, s.Duration, s.Settle = "nodes=1,replicas=1", 2, 200*time.Millisecond, 2*time.Second, 100*time.Millisecond
+		s.Fault = []string{"kill:replica@500ms"}
+	}))
+	last := rep.Phases[len(rep.Phases)-1]
+	if rep.OK || last.Good != 0 || last.GapMS < 1000 || !strings.Contains(strings.Join(rep.Problems, ";"), "no call was good") {
+		t.Errorf("ok %v, problems %q, last phase %+v; want a failure, and a gap as long as the phase at least", rep.OK, rep.Problems, last)
+	}
+}
