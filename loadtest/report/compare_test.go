@@ -125,10 +125,10 @@ func TestCompareRefuses(t *testing.T) {
 
 func TestComparePhaseOfOne(t *testing.T) {
 	t.Parallel()
-	a, b := fullSimulation(1).report(), fullSimulation(2).report()
-	b.Phases[4].Name = "after something else"
+	a, b := short(1).report(), short(2).report()
+	b.Phases[2].Name = "after something else"
 	d := compare(t, a, b)
-	for _, name := range []string{"after pause:leader", "after something else"} {
+	for _, name := range []string{"after kill:replica", "after something else"} {
 		if got := find(t, d, name, "rate"); got.Verdict != OnlyOne {
 			t.Errorf("%s: got %+v, want %q", name, got, OnlyOne)
 		}

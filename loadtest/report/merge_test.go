@@ -9,12 +9,21 @@ import (
 
 // twoGenerators are runs against one target at the same time.
 func twoGenerators() (a, b *Report) {
-	a, b = fullSimulation(1).report(), fullSimulation(2).report()
+	a, b = short(1).report(), short(2).report()
 	a.Run, b.Run = "000000000000000a", "000000000000000b"
 	b.Started = a.Started.Add(20 * time.Millisecond)
 	a.Ledger, b.Ledger = &Ledger{Complete: true}, &Ledger{Complete: true}
 	a.Ledger.Calls, b.Ledger.Calls, b.Ledger.Twice = 100, 50, 2
 	return a, b
+}
+
+// short is a run with a fault and failed calls.
+func short(seed uint64) simulation {
+	return simulation{
+		seed: seed, rate: 200, interval: 0.5,
+		stages: []stage{{name: "before", length: 5}, {name: "during kill:replica", length: 3, failing: 0.1}, {name: "after kill:replica", length: 4}},
+		faults: []Fault{{Spec: "kill:replica@5s+2s", Round: 1, Targets: []string{"replica2"}, At: 5, Healed: 7}},
+	}
 }
 
 // TestMerge: what is added is exact, and quantiles are those of all calls.
