@@ -59,6 +59,9 @@ type ProxyOptions struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// TLS, when not nil, is the client's configuration for TLS connections.
 	TLS *tls.Config
+	// AwaitOneway lets Call wait for methods that the server marks as oneway, as it does for others: such a call has run when Call returns,
+	// and calls made one after the other run in that order, which Python's servers do not promise otherwise.
+	AwaitOneway bool
 	// Observer is told of calls and connections.  Items of streams, pings and reading the metadata are no calls.  Nil costs nothing.
 	Observer Observer
 }
@@ -220,7 +223,7 @@ func (p *Proxy) send(ctx context.Context, m member, r Request, flags uint16, out
 		}
 		r.Object = c.object
 		flags := flags
-		if m.kind == isMethod && c.members.oneway[r.Method] {
+		if m.kind == isMethod && c.members.oneway[r.Method] && !p.opts.AwaitOneway {
 			flags |= flagOneway
 		}
 		c.sent, c.received = 0, 0
