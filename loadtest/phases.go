@@ -1,38 +1,40 @@
 package loadtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/loadtest/fault"
+	"github.com/pyro-cluster/pyro-cluster/loadtest/traffic"
 )
 
-// phases gives the spans of a run their names: the step of the load, and before, during or after which fault.
+// phases gives the spans of a run their names: the step of the load, what was said from outside, and before, during or after which fault.
 type phases struct {
-	begin  func(name string)
+	begin  func(name string) (traffic.Phase, error)
 	settle time.Duration // how long a fault that is over still counts as under way
 	faulty bool          // there will be faults
+	marked bool          // phases may be begun from outside
 
 	mu     sync.Mutex // protects what follows
 	step   string     // empty if there is only one
+	mark   string
+	marks  int
 	fault  string
 	active int // faults in effect
 	timer  *time.Timer
 	ended  bool
 }
 
-// name is what the phase is called now.
+// nameLocked is what the phase is called now.
 func (p *phases) nameLocked() string {
-	switch {
-	case p.step != "" && p.fault != "":
-		return p.step + ", " + p.fault
-	case p.step == "" && p.fault == "":
-		return "run"
-	}
-	return p.step + p.fault
+	parts := slices.DeleteFunc([]string{p.step, p.mark, p.fault}, func(part string) bool { return part == "" })
+	return cmp.Or(strings.Join(parts, ", "), "run")
 }
 
 // first is the name of the phase with which recording begins.
@@ -40,8 +42,11 @@ func (p *phases) first(step string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step = step
-	if p.faulty {
+	switch {
+	case p.faulty:
 		p.fault = "before"
+	case p.marked:
+		p.mark = "before"
 	}
 	return p.nameLocked()
 }
@@ -52,6 +57,24 @@ func (p *phases) nextStep(step string) {
 	defer p.mu.Unlock()
 	p.step = step
 	p.beginLocked()
+}
+
+// begun is called when someone outside begins a phase.
+func (p *phases) begun(mark string) (traffic.Phase, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.marks == maxMarks {
+		return traffic.Phase{}, fmt.Errorf("loadtest: phase %q: there were %d already", mark, maxMarks)
+	}
+	before := p.mark
+	p.mark = mark
+	ended, err := p.begin(p.nameLocked())
+	if err != nil {
+		p.mark = before
+		return traffic.Phase{}, err
+	}
+	p.marks++
+	return ended, nil
 }
 
 // begins is called when a fault is about to be applied: callers may feel it before it is in effect everywhere.
@@ -94,7 +117,7 @@ func (p *phases) settleLocked(label string) {
 
 func (p *phases) beginLocked() {
 	if !p.ended {
-		p.begin(p.nameLocked())
+		_, _ = p.begin(p.nameLocked()) // an error only says that recording is over
 	}
 }
 

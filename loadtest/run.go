@@ -35,6 +35,7 @@ type run struct {
 	started time.Time
 	journal *ledger.Journal // nil: no ledger is kept
 	phases  *phases
+	control *control // nil: nobody steers the run
 
 	mu       sync.Mutex // protects what follows, and orders calls of progress
 	faults   []report.Fault
@@ -54,6 +55,12 @@ func Run(ctx context.Context, cfg *Config, progress Progress) (_ *report.Report,
 	}()
 	if err := cfg.checkPython(ctx); err != nil {
 		return nil, err
+	}
+	if cfg.Control != "" {
+		if r.control, err = listenControl(cfg.Control); err != nil {
+			return nil, err
+		}
+		r.stage("steered by %s", r.control.daemon.URI(ControlObject))
 	}
 	if err := r.start(ctx); err != nil {
 		return nil, err
@@ -161,7 +168,7 @@ type measurement struct {
 func (r *run) measure(ctx context.Context, on endpoints) (*measurement, error) {
 	c := r.cfg
 	defer quietGC()()
-	r.phases = &phases{settle: c.Settle, faulty: len(c.faults) > 0}
+	r.phases = &phases{settle: c.Settle, faulty: len(c.faults) > 0, marked: r.control != nil}
 	first := r.phases.first(stepLabel(c.steps, 0))
 	var works []traffic.Work
 	var names []string
@@ -169,13 +176,18 @@ func (r *run) measure(ctx context.Context, on endpoints) (*measurement, error) {
 		works, names = append(works, w.traffic(on)), append(names, w.String())
 	}
 	rec := traffic.NewRecorder(traffic.RecorderOptions{Interval: c.interval(), Works: names, First: first, OnInterval: r.onInterval})
-	r.phases.begin = func(name string) { _ = rec.Begin(name) } // an error only says that recording is over
+	r.phases.begin = rec.Begin
 
 	load, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	faults := make(chan error, 1) // one result, read once
 	over, stopFaults := context.WithCancel(load)
 	defer stopFaults()
+	endControl, err := r.serveControl(rec, cancel)
+	if err != nil {
+		return nil, err
+	}
+	defer endControl()
 	go func() { faults <- r.breakThings(over, rec, cancel) }()
 
 	m := &measurement{}
@@ -190,11 +202,21 @@ func (r *run) measure(ctx context.Context, on endpoints) (*measurement, error) {
 		m.short = context.Cause(ctx)
 	case broken != nil:
 		return nil, broken
-	case err != nil:
+	case err != nil && !errors.Is(err, errStopped):
 		return nil, err
 	}
 	m.summary, m.record = summary, rec.Record()
 	return m, nil
+}
+
+// serveControl lets the run be steered, until the function that it returns has been called.
+func (r *run) serveControl(rec *traffic.Recorder, cancel context.CancelCauseFunc) (end func(), err error) {
+	if r.control == nil {
+		return func() {}, nil
+	}
+	r.control.begun, r.control.mark = rec.Started(), r.phases.begun
+	r.control.stop = func() { cancel(errStopped) }
+	return r.control.serve()
 }
 
 func (r *run) onInterval(i traffic.Interval) {
@@ -332,6 +354,9 @@ func (r *run) removeNames(ctx context.Context) {
 }
 
 func (r *run) close() error {
+	if r.control != nil {
+		r.control.daemon.Close()
+	}
 	if r.target != nil {
 		r.target.close()
 	}

@@ -45,6 +45,7 @@ type Settings struct {
 	SLO         string        `yaml:"slo"`
 	Baseline    []string      `yaml:"baseline"`
 	Python      string        `yaml:"python"`
+	Control     string        `yaml:"control"`
 }
 
 // Defaults are the settings of a run for which nothing was said.
@@ -229,6 +230,8 @@ func (s Settings) checkNumbers() error {
 		return fmt.Errorf("--interval is %v: give %v or more", s.Interval, shortestInterval)
 	case s.Connections < 0:
 		return fmt.Errorf("--connections is %d: give how many at most to each server, or 0 for as many as are needed", s.Connections)
+	case s.Control != "":
+		return checkControl(s.Control)
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ The processes of a target that runs elsewhere are not ours; its connections to t
 SLO: p50 p90 p99 p99.9 p99.99 max gap errors rate twice lost phantom, each with < <= = >= >, of the whole run or of phases: p99[before]<1ms.
 The exit code is 1 if one does not hold.
 
+With --control localhost:9094 the run can be steered by calls of PYRO:loadtest.control@localhost:9094: phase NAME begins a phase and answers with what came
+of the one before, stop ends the load.  Whoever reaches the address may do that.
+
 A scenario file has the names of the flags as keys (fault and baseline are lists); flags that are given count more.`,
 		Example: `  pyro-cluster loadtest run --spawn nodes=3,replicas=3 --fault kill:replica@3s --fault kill:leader@6s --slo twice=0,lost=0
   pyro-cluster loadtest run PYRONAME:loadtest --rate 1000:10s,5000:10s --work add=3,echo:1KiB --html report.html
@@ -111,6 +114,7 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.SLO, "slo", "", "`conditions` that decide the exit code: p99<5ms,errors<0.01%,twice=0,lost=0")
 	flags.StringSliceVar(&f.Baseline, "baseline", nil, "measure these under the same load before: `rawtcp,pyro5`")
 	flags.StringVar(&f.Python, "python", f.Python, "`program` for Python servers; it needs Pyro5")
+	flags.StringVar(&f.Control, "control", "", "let phases be begun and the run be ended from outside, by calls to `host:port`")
 	flags.StringVar(&f.json, "json", "", "write the report to this `file`")
 	flags.StringVar(&f.csv, "csv", "", "write the intervals to this `file`")
 	flags.StringVar(&f.html, "html", "", "write a page with plots to this `file`")

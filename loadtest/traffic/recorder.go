@@ -126,16 +126,16 @@ func (r *Recorder) Elapsed() time.Duration {
 	return time.Since(*start)
 }
 
-// Begin ends the phase and begins another one.  The calls that end from now on belong to it.  Before recording began (in the warm-up)
-// and after it ended it is an error.
-func (r *Recorder) Begin(phase string) error {
+// Begin ends the phase, which it returns, and begins another one.  The calls that end from now on belong to it.  Before recording began
+// (in the warm-up) and after it ended it is an error.
+func (r *Recorder) Begin(phase string) (ended Phase, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.Elapsed() < 0:
-		return fmt.Errorf("traffic: phase %q: recording has not begun: wait for its start", phase)
+		return Phase{}, fmt.Errorf("traffic: phase %q: recording has not begun: wait for its start", phase)
 	case r.over:
-		return fmt.Errorf("traffic: phase %q: recording has ended: begin it before that", phase)
+		return Phase{}, fmt.Errorf("traffic: phase %q: recording has ended: begin it before that", phase)
 	}
 	r.cutLocked(phaseCut)
 	r.phaseName = phase
@@ -143,7 +143,7 @@ func (r *Recorder) Begin(phase string) error {
 	case r.ready <- struct{}{}:
 	default: // the collector has yet to look
 	}
-	return nil
+	return r.phases[len(r.phases)-1], nil
 }
 
 // Record returns what was recorded.  Run has returned; before that there is nothing in it.

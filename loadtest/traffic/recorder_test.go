@@ -28,7 +28,7 @@ func begin(t *testing.T, rec *Recorder, at ...time.Duration) {
 		<-rec.Started()
 		for i, d := range at {
 			pause(t.Context(), d-rec.Elapsed())
-			if err := rec.Begin(fmt.Sprintf("phase %d", i+1)); err != nil {
+			if _, err := rec.Begin(fmt.Sprintf("phase %d", i+1)); err != nil {
 				t.Errorf("Begin at %v: %v", d, err)
 			}
 		}
@@ -299,7 +299,7 @@ func TestSumsConcurrent(t *testing.T) {
 			for before := calls.Load(); calls.Load() < before+50; { // some calls in each phase
 				rec.Elapsed()
 			}
-			if err := rec.Begin(fmt.Sprint(i)); err != nil {
+			if _, err := rec.Begin(fmt.Sprint(i)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -359,7 +359,7 @@ func TestRecorderOutsideOfRun(t *testing.T) {
 		rec := NewRecorder(RecorderOptions{Works: names(works)})
 		checkBegin := func(want string) {
 			t.Helper()
-			if err := rec.Begin("fault"); err == nil || err.Error() != want {
+			if _, err := rec.Begin("fault"); err == nil || err.Error() != want {
 				t.Errorf("Begin = %v, want %s", err, want)
 			}
 		}
