@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,6 +185,7 @@ func TestCommands(t *testing.T) {
 		})
 	}
 	t.Run("confirmed removal", func(t *testing.T) { testConfirmedRemoval(t, all) })
+	t.Run("register from a file", func(t *testing.T) { testRegisterFrom(t, all, unused) })
 	t.Run("each node", func(t *testing.T) { testEachNode(t, addresses) })
 	t.Run("transfer", func(t *testing.T) { testTransfer(t, all) })
 	t.Run("traceback", func(t *testing.T) {
@@ -192,6 +194,50 @@ func TestCommands(t *testing.T) {
 			t.Errorf("exit %d, stderr %q; want a traceback and the line of the error", r.code, r.stderr)
 		}
 	})
+}
+
+// testRegisterFrom: many names in one go, from a file or from standard input; what is wrong with a line is said of that line.
+func testRegisterFrom(t *testing.T, ns, nobody string) {
+	const lines = "# the shop\nbulk.bank PYRO:bank@localhost:7000 open branch:1\n\n  bulk.till\tPYRO:till@localhost:7001\n"
+	file := filepath.Join(t.TempDir(), "names")
+	writeFile(t, file, lines)
+	if got := must(t, "ns", "register", "--from", file, "--tag", "new", "--ns", ns); got != "registered bulk.bank\nregistered bulk.till" {
+		t.Errorf("got %q, want both names registered", got)
+	}
+	if got := must(t, "ns", "yplookup", "--all", "new,open", "--ns", ns); !strings.HasSuffix(got, " branch:1,new,open") || strings.Count(got, "\n") != 1 {
+		t.Errorf("yplookup: got %q, want bulk.bank with the tags of its line and those of --tag", got)
+	}
+	steps := []struct {
+		name, input    string
+		flags          []string
+		code           int
+		stdout, stderr string
+	}{
+		{"some lines are refused", lines + "bulk.three PYRO:x@h:1\nbulk.four\nbulk.five x\n", nil, exitFailed, "registered bulk.three\n",
+			"pyro-cluster: ns register: line 2: name already registered: bulk.bank: replace it with --force\n" +
+				"pyro-cluster: ns register: line 4: name already registered: bulk.till: replace it with --force\n" +
+				"pyro-cluster: ns register: line 6: \"bulk.four\" has no URI: write NAME URI [TAG...]\n" +
+				"pyro-cluster: ns register: line 7: \"x\": invalid uri: give a URI such as PYRO:object@host:port\n" +
+				"pyro-cluster: ns register: 4 names not registered: see the lines above\n"},
+		{"as JSON", lines, []string{"--force", "-o", "json"}, exitOK,
+			`{"name":"bulk.bank","uri":"PYRO:bank@localhost:7000","tags":["open","branch:1"]}` + "\n" + `{"name":"bulk.till","uri":"PYRO:till@localhost:7001","tags":[]}` + "\n", ""},
+		{"a long line", "a PYRO:x@h:1\n" + strings.Repeat("x", 70000), []string{"--force"}, exitFailed, "registered a\n",
+			"pyro-cluster: ns register: line 2: longer than 65536 bytes: write NAME URI [TAG...]\n"},
+		{"nothing", "", nil, exitOK, "", ""},
+		{"nobody answers", lines, []string{"--ns", nobody, "--timeout", "300ms"}, exitUnreachable, "", "?"},
+	}
+	for _, s := range steps {
+		if !slices.Contains(s.flags, "--ns") {
+			s.flags = append(s.flags, "--ns", ns)
+		}
+		r := cliInput(t, s.input, append([]string{"ns", "register", "--from", "-"}, s.flags...)...)
+		if s.stderr == "?" && strings.HasPrefix(r.stderr, "pyro-cluster: ns register: line 2: ") && strings.Count(r.stderr, "\n") == 1 {
+			s.stderr = r.stderr
+		}
+		if r.code != s.code || r.stdout != s.stdout || r.stderr != s.stderr {
+			t.Errorf("%s: exit %d\nstdout %q\nstderr %q\nwant exit %d\nstdout %q\nstderr %q", s.name, r.code, r.stdout, r.stderr, s.code, s.stdout, s.stderr)
+		}
+	}
 }
 
 func testConfirmedRemoval(t *testing.T, ns string) {

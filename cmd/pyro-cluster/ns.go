@@ -122,31 +122,49 @@ func newNSLookup(g *globals) *cobra.Command {
 func newNSRegister(g *globals) *cobra.Command {
 	var tags []string
 	var force bool
+	var from string
 	cmd := &cobra.Command{
-		Use:   "register NAME URI",
-		Short: "Register a name",
-		Long:  "register gives an object a name.  A name that exists is left alone, as by pyro5-nsc, unless --force is given.",
+		Use:   "register NAME URI | --from FILE",
+		Short: "Register a name, or many",
+		Long: `register gives an object a name.  A name that exists is left alone, as by pyro5-nsc, unless --force is given.
+
+With --from it registers the names in a file, or in standard input (-): lines of NAME URI [TAG...].  Each is reported as soon as it is registered, so
+that another program can feed it; --timeout is that of each name.  Lines that are refused do not stop it, a missing answer does.`,
 		Example: `  pyro-cluster ns register bank PYRO:bank@db1.example.org:7000
-  pyro-cluster ns register bank PYRO:bank@db2.example.org:7000 --force --tag branch:1`,
-		Args: exactly("NAME", "URI"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			uri, err := parseURI(args[1])
-			if err != nil {
-				return err
+  pyro-cluster ns register bank PYRO:bank@db2.example.org:7000 --force --tag branch:1
+  pyro-cluster ns register --from names.txt`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("from") {
+				return exactly()(cmd, args)
 			}
-			return g.withClient(cmd, func(ctx context.Context, c *naming.Client) error {
-				err := c.Register(ctx, args[0], uri, naming.RegisterOptions{Safe: !force, Tags: tags})
-				if err != nil {
-					return err
-				}
-				row := nameRow{args[0], uri.String(), append([]string{}, tags...)}
-				return g.print(cmd.OutOrStdout(), row, func(w io.Writer) { fmt.Fprintf(w, "registered %s\n", args[0]) })
-			})
+			return exactly("NAME", "URI")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts := naming.RegisterOptions{Safe: !force, Tags: tags}
+			if cmd.Flags().Changed("from") {
+				return g.registerFrom(cmd, from, opts)
+			}
+			return g.register(cmd, args[0], args[1], opts)
 		},
 	}
 	cmd.Flags().StringSliceVar(&tags, "tag", nil, "`tags` of the name")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the name if it exists")
+	cmd.Flags().StringVar(&from, "from", "", "register the names in the lines of a `file`; - is standard input")
 	return cmd
+}
+
+func (g *globals) register(cmd *cobra.Command, name, address string, opts naming.RegisterOptions) error {
+	uri, err := parseURI(address)
+	if err != nil {
+		return err
+	}
+	return g.withClient(cmd, func(ctx context.Context, c *naming.Client) error {
+		if err := c.Register(ctx, name, uri, opts); err != nil {
+			return err
+		}
+		row := nameRow{name, uri.String(), append([]string{}, opts.Tags...)}
+		return g.print(cmd.OutOrStdout(), row, func(w io.Writer) { fmt.Fprintf(w, "registered %s\n", name) })
+	})
 }
 
 // parseURI reads a URI in any form that people type, as long as a Python program can be given it.
