@@ -16,7 +16,8 @@ var allowed = map[string][]string{
 	"core":         {},
 	"fsm":          {},
 	"failover":     {"core"},
-	"naming":       {"core", "failover", "fsm"},
+	"naming":       {"core", "failover", "fsm", "internal/pyre"},
+	"events":       {"core", "fsm", "internal/pyre"},
 	"cluster":      {"fsm"},
 	"metrics":      {"core", "failover"}, // for programs that use the library: no raft comes with it
 	"metrics/node": {"cluster", "fsm"},
@@ -42,6 +43,7 @@ var foreign = map[string][]string{
 	"core":     {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
 	"failover": {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
 	"naming":   {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
+	"events":   {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
 	"fsm":      {"github.com/hashicorp/", "github.com/prometheus/", "go.etcd.io/", "google.golang.org/grpc"},
 	"cluster":  {"github.com/prometheus/"},
 	"metrics":  {"github.com/hashicorp/", "go.etcd.io/"},

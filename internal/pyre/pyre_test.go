@@ -1,4 +1,4 @@
-package naming
+package pyre
 
 import (
 	"regexp"
@@ -77,21 +77,85 @@ func TestPattern(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.expr, func(t *testing.T) {
 			t.Parallel()
-			p, err := compile(tt.expr)
+			p, err := Compile(tt.expr)
 			if err != nil {
 				t.Fatalf("%q: %v", tt.expr, err)
 			}
 			for _, name := range tt.match {
-				if !p.match(name) {
+				if !p.Match(name) {
 					t.Errorf("%q (as %q): got no match with %q", tt.expr, p.re, name)
 				}
 			}
 			for _, name := range tt.other {
-				if p.match(name) {
+				if p.Match(name) {
 					t.Errorf("%q (as %q): got a match with %q", tt.expr, p.re, name)
 				}
 			}
 		})
+	}
+}
+
+func TestIgnoreCase(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		expr  string
+		match []string
+		other []string
+	}{
+		{"abc", []string{"abc", "ABCD"}, []string{"xabc"}},
+		{"a|B", []string{"A", "b"}, []string{"xa"}},
+		{"[a-c]x", []string{"BX"}, []string{"DX"}},
+		{"größe", []string{"GRÖẞE", "Größe"}, []string{"grosse"}},
+		{"σ", []string{"Σ", "ς"}, []string{"s"}},
+		{"k", []string{"\u212a"}, nil},
+		{"i", []string{"I"}, []string{"ı", "İ"}},
+		{"(?-i:a)b", []string{"aB"}, []string{"AB"}},
+		{"(?m)a$", []string{"A\nb"}, nil},
+		{`\D`, []string{"a"}, []string{"1"}},
+		{`\W`, []string{"-"}, []string{"ι", "Ι", "a"}},
+		{`[^\W\d_]`, []string{"ι", "a"}, []string{"-", "_"}},
+		{`(?-i:\W)`, []string{"\u0345"}, []string{"ι"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.expr, func(t *testing.T) {
+			t.Parallel()
+			p, err := Options{IgnoreCase: true}.Compile(tt.expr)
+			if err != nil {
+				t.Fatalf("%q: %v", tt.expr, err)
+			}
+			for _, text := range tt.match {
+				if !p.Match(text) {
+					t.Errorf("%q (as %q): got no match with %q", tt.expr, p.re, text)
+				}
+			}
+			for _, text := range tt.other {
+				if p.Match(text) {
+					t.Errorf("%q (as %q): got a match with %q", tt.expr, p.re, text)
+				}
+			}
+		})
+	}
+}
+
+func TestMaxInstructions(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		expr string
+		most int
+		ok   bool
+	}{
+		{"a{100}", 0, true},
+		{"a{100}", -1, true},
+		{"a{100}", 200, true},
+		{"a{100}", 100, false},
+		{"(a{900}){12}", 0, false},
+		{"(a{900}){12}", 1 << 30, false},
+	}
+	for _, tt := range tests {
+		_, err := Options{MaxInstructions: tt.most}.Compile(tt.expr)
+		if (err == nil) != tt.ok {
+			t.Errorf("%s with at most %d: got %v, want ok %t", tt.expr, tt.most, err, tt.ok)
+		}
 	}
 }
 
@@ -139,9 +203,9 @@ func TestBadPattern(t *testing.T) {
 		{strings.Repeat(`(\w{500})`, 30), "too many repetitions"},
 	}
 	for _, tt := range tests {
-		_, err := compile(tt.expr)
-		if err == nil || !strings.HasPrefix(err.Error(), "NamingError: invalid regex: ") || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%.40q: got %v, want invalid regex with %q", tt.expr, err, tt.want)
+		_, err := Compile(tt.expr)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%.40q: got %v, want an error with %q", tt.expr, err, tt.want)
 		}
 	}
 }
@@ -149,11 +213,11 @@ func TestBadPattern(t *testing.T) {
 // Python's engine needs time exponential in the name for this one.
 func TestNoCatastrophe(t *testing.T) {
 	t.Parallel()
-	p, err := compile(`(a*)*(a|a)*b`)
+	p, err := Compile(`(a*)*(a|a)*b`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.match(strings.Repeat("a", 100_000)) {
+	if p.Match(strings.Repeat("a", 100_000)) {
 		t.Error("got a match without a b")
 	}
 }
@@ -164,13 +228,14 @@ func FuzzTranslate(f *testing.F) {
 		f.Add(s, "name")
 	}
 	f.Fuzz(func(t *testing.T, expr, name string) {
-		p, err := compile(expr)
-		if err == nil {
-			p.match(name)
+		for _, o := range []Options{{}, {IgnoreCase: true}} {
+			if p, err := o.Compile(expr); err == nil {
+				p.Match(name)
+			}
 		}
 		if len(name) < 100 {
-			quoted, err := compile(regexp.QuoteMeta(name))
-			if err == nil && !quoted.match(name) {
+			quoted, err := Compile(regexp.QuoteMeta(name))
+			if err == nil && !quoted.Match(name) {
 				t.Errorf("%q does not match itself, as %q", name, quoted.re)
 			}
 		}
