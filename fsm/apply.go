@@ -6,7 +6,10 @@ import (
 )
 
 // txn is the next view in the making; only Apply sees it.
-type txn struct{ View }
+type txn struct {
+	View
+	changes *[]Change // nil if nobody observes
+}
 
 // command runs c, or finds the result of its first run.
 func (t *txn) command(c *Command) Result {
@@ -60,6 +63,14 @@ func (t *txn) run(c *Command) Result {
 		r.Code = t.putNode(c.Node)
 	case KindRemoveNode:
 		t.removeNode(c.Node.ID)
+	case KindSubscribe:
+		r.Count = t.subscribe(&c.Subscriber)
+	case KindUnsubscribe:
+		r.Count = t.unsubscribe(c.Name, c.Names, c.IfModified)
+	case KindAssign:
+		for i := range c.Assignments {
+			r.Count += t.assign(&c.Assignments[i])
+		}
 	}
 	return r
 }
@@ -93,6 +104,7 @@ func (t *txn) registerMember(c *Command, tags, groups []string) {
 		changed := *g
 		changed.Tags = all
 		t.groups = t.groups.put(c.Name, &changed)
+		t.note(Change{Kind: ChangeNameTags, Name: c.Name, Tags: all})
 	}
 }
 
@@ -104,6 +116,7 @@ func (t *txn) registerEntry(c *Command, tags, groups []string) {
 		t.leaveAll(c.Name, missing(groupsOf(old.Tags), groups))
 	}
 	t.entries = t.entries.put(c.Name, e)
+	t.note(Change{Kind: ChangeNameSet, Name: c.Name, URI: c.URI, Tags: tags})
 	for _, g := range groups {
 		t.join(g, Member{ID: c.Name, URI: c.URI, ByTag: true})
 	}
@@ -114,6 +127,7 @@ func (t *txn) setTags(name string, tags []string) Code {
 		changed := *g
 		changed.Tags = normalTags(withoutGroups(tags))
 		t.groups = t.groups.put(name, &changed)
+		t.note(Change{Kind: ChangeNameTags, Name: name, Tags: changed.Tags})
 		return OK
 	}
 	old, ok := t.entries.get(name)
@@ -128,6 +142,7 @@ func (t *txn) setTags(name string, tags []string) Code {
 	changed := *old
 	changed.Tags, changed.Modified = tags, t.revision
 	t.entries = t.entries.put(name, &changed)
+	t.note(Change{Kind: ChangeNameTags, Name: name, Tags: tags})
 	t.leaveAll(name, missing(before, after))
 	for _, g := range joins {
 		t.join(g, Member{ID: name, URI: old.URI, ByTag: true})
@@ -172,6 +187,7 @@ func (t *txn) remove(names []string) int {
 		}
 		t.entries = t.entries.remove(name)
 		t.groups = t.groups.remove(name)
+		t.note(Change{Kind: ChangeNameRemoved, Name: name})
 	}
 	return len(names)
 }
@@ -194,6 +210,7 @@ func (t *txn) join(group string, m Member) {
 	old, ok := t.groups.get(group)
 	if !ok {
 		t.groups = t.groups.put(group, &Group{Name: group, Members: []Member{m}, Created: t.revision, Version: t.revision})
+		t.note(Change{Kind: ChangeMemberJoined, Name: group, Member: m})
 		return
 	}
 	g := *old
@@ -209,6 +226,7 @@ func (t *txn) join(group string, m Member) {
 	}
 	g.Version = t.revision
 	t.groups = t.groups.put(group, &g)
+	t.note(Change{Kind: ChangeMemberJoined, Name: group, Member: m})
 }
 
 func (m *Member) sameServer(o *Member) bool {
@@ -225,6 +243,7 @@ func (t *txn) leave(group, id string, byTag bool) int {
 	if !found || byTag && !old.Members[i].ByTag {
 		return 0
 	}
+	t.note(Change{Kind: ChangeMemberLeft, Name: group, Member: old.Members[i]})
 	if len(old.Members) == 1 {
 		t.groups = t.groups.remove(group)
 		return 1
@@ -263,12 +282,17 @@ func (t *txn) judge(v *Verdict) int {
 	g.Members[i] = m
 	g.Version = t.revision
 	t.groups = t.groups.put(v.Group, &g)
+	t.note(Change{Kind: ChangeMemberHealth, Name: v.Group, Member: m})
 	return 1
 }
 
 func (t *txn) putNode(n Node) Code {
-	if old, ok := t.nodes.get(n.ID); ok && old.Removed {
+	old, ok := t.nodes.get(n.ID)
+	if ok && old.Removed {
 		return NodeRemoved
+	}
+	if !ok || *old != n {
+		t.note(Change{Kind: ChangeNodeSet, Node: n})
 	}
 	t.nodes = t.nodes.put(n.ID, &n)
 	return OK
@@ -279,6 +303,9 @@ func (t *txn) removeNode(id string) {
 	n := Node{ID: id}
 	if old, ok := t.nodes.get(id); ok {
 		n = *old
+	}
+	if !n.Removed {
+		t.note(Change{Kind: ChangeNodeRemoved, Node: n})
 	}
 	n.Removed = true
 	t.nodes = t.nodes.put(id, &n)

@@ -95,7 +95,7 @@ func DecodeEntry(entry []byte) ([]Command, error) {
 
 // checkCommand refuses what DecodeEntry of any replica would refuse.
 func checkCommand(c *Command) error {
-	if c.Kind < KindInit || c.Kind > KindNoop {
+	if c.Kind < KindInit || c.Kind > KindAssign {
 		return fmt.Errorf("kind %d: %w", c.Kind, ErrUnknownCommand)
 	}
 	for _, v := range c.Verdicts {
@@ -169,6 +169,22 @@ func codeCommand(c coder, cmd *Command) {
 		c.str(&cmd.Node.ID)
 	case KindNoop:
 		codeHeader(c, cmd, 0)
+	case KindSubscribe:
+		codeHeader(c, cmd, 6)
+		c.str(&cmd.Subscriber.URI)
+		c.str(&cmd.Subscriber.Serializer)
+		c.strs(&cmd.Subscriber.Patterns)
+		c.str(&cmd.Subscriber.Policy)
+		codeInt(c, &cmd.Subscriber.Queue)
+		c.str(&cmd.Subscriber.Owner)
+	case KindUnsubscribe:
+		codeHeader(c, cmd, 3)
+		c.str(&cmd.Name)
+		c.strs(&cmd.Names)
+		c.uint(&cmd.IfModified)
+	case KindAssign:
+		codeHeader(c, cmd, 1)
+		codeList(c, &cmd.Assignments, 4, codeAssignment)
 	default:
 		c.fail(fmt.Errorf("kind %d: %w", cmd.Kind, ErrUnknownCommand))
 	}

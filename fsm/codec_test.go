@@ -48,8 +48,14 @@ func commandsOfAllKinds() map[string]struct {
 			c.Node = Node{ID: "i", PyroAddress: "p", RaftAddress: "r", HTTPAddress: "h", Version: "v"}
 		}), "0191920a9b" + h + "a169a170a172a168a176"},
 		"remove node": {with(KindRemoveNode, func(c *Command) { c.Node.ID = "i" }), "0191920b97" + h + "a169"},
-		"noop":        {header(KindNoop), "0191920c96" + h},
-		"noop, bare":  {Command{Kind: KindNoop}, "0191920c96" + "00a00000a0a0"},
+		"subscribe": {with(KindSubscribe, func(c *Command) {
+			c.Subscriber = Subscriber{URI: "u", Serializer: "s", Patterns: []string{"a", "b"}, Policy: "p", Queue: 300, Owner: "o"}
+		}), "0191920d9c" + h + "a175a17392a161a162a170cd012ca16f"},
+		"unsubscribe": {with(KindUnsubscribe, func(c *Command) { c.Name, c.Names, c.IfModified = "u", []string{"a"}, 7 }), "0191920e99" + h + "a17591a16107"},
+		"assign": {with(KindAssign, func(c *Command) { c.Assignments = []Assignment{{"u", 7, "o"}, {"v", 8, "p"}} }),
+			"0191920f97" + h + "9293a17507a16f93a17608a170"},
+		"noop":       {header(KindNoop), "0191920c96" + h},
+		"noop, bare": {Command{Kind: KindNoop}, "0191920c96" + "00a00000a0a0"},
 	}
 }
 
@@ -121,7 +127,7 @@ func TestEncodeEntryRefuses(t *testing.T) {
 	}{
 		"nothing":        {nil, nil},
 		"kind 0":         {[]Command{{}}, ErrUnknownCommand},
-		"kind 13":        {[]Command{{Kind: KindNoop}, {Kind: KindNoop + 1}}, ErrUnknownCommand},
+		"kind 16":        {[]Command{{Kind: KindNoop}, {Kind: KindAssign + 1}}, ErrUnknownCommand},
 		"unknown health": {[]Command{{Kind: KindHealth, Verdicts: []Verdict{{Health: 2}}}}, ErrUnknownCommand},
 	} {
 		entry, err := EncodeEntry(row.commands)
@@ -162,7 +168,7 @@ func TestDecodeEntryStrange(t *testing.T) {
 		text string // in the error
 	}{
 		"newer version":              {"0291" + noop, ErrUnknownCommand, "version 2, want 1"},
-		"newer kind":                 {"0191920d90", ErrUnknownCommand, "kind 13"},
+		"newer kind":                 {"0191921090", ErrUnknownCommand, "kind 16"},
 		"kind beyond a byte":         {"019192cd010090", ErrUnknownCommand, "number 256"},
 		"more fields":                {"0191920c9700a00000a0a000", ErrUnknownCommand, "7 fields, want 6"},
 		"fewer fields":               {"0191920c9500a00000a0", ErrUnknownCommand, "5 fields, want 6"},

@@ -18,6 +18,9 @@ const (
 	KindPutNode        Kind = 10 // Node, without Removed
 	KindRemoveNode     Kind = 11 // Node.ID: from now on a node with this id is refused
 	KindNoop           Kind = 12 // changes nothing
+	KindSubscribe      Kind = 13 // Subscriber without Previous, Assigned and Modified: makes the subscriber or adds its patterns, replaces all else; Result.Count is how many patterns were new
+	KindUnsubscribe    Kind = 14 // Name is a subscriber's URI, Names are patterns, none means all; IfModified; Result.Count is how many patterns were removed, the subscriber goes with its last
+	KindAssign         Kind = 15 // Assignments; Result.Count is how many changed something
 )
 
 // reservedName belongs to the name server itself: every node makes up its own entry of that name, so it is never stored.
@@ -64,6 +67,10 @@ type Command struct {
 	Verdicts  []Verdict
 	Node      Node
 	ClusterID string
+
+	Subscriber  Subscriber
+	Assignments []Assignment
+	IfModified  uint64 // if not 0, KindUnsubscribe does nothing unless the subscriber has this Modified
 }
 
 // Code is the outcome of a command as the state machine sees it.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -64,6 +65,7 @@ func dump(v *View) string {
 	for _, n := range v.nodes.all() {
 		fmt.Fprintf(&b, "node %q pyro=%q raft=%q http=%q version=%q removed=%t\n", n.ID, n.PyroAddress, n.RaftAddress, n.HTTPAddress, n.Version, n.Removed)
 	}
+	dumpSubscribers(&b, v.SubscribersVersion(), slices.Collect(v.Subscribers()))
 	for ticket, id := range v.sessions.queue.all() {
 		s, _ := v.sessions.byID.get(id)
 		dumpSession(&b, ticket, id, s.used, s.floor)
@@ -84,6 +86,16 @@ func dumpGroup(b *strings.Builder, g Group, members []Member) {
 	for _, m := range members {
 		fmt.Fprintf(b, "  member %q %q zone=%q weight=%d bytag=%t health=%d reason=%q since=%d joined=%d\n",
 			m.ID, m.URI, m.Zone, m.Weight, m.ByTag, m.Health, m.Reason, m.Since, m.Joined)
+	}
+}
+
+func dumpSubscribers(b *strings.Builder, version uint64, subscribers []Subscriber) {
+	if version > 0 {
+		fmt.Fprintf(b, "subscribers version=%d\n", version)
+	}
+	for _, s := range subscribers {
+		fmt.Fprintf(b, "  subscriber %q serializer=%q patterns=%q policy=%q queue=%d owner=%q previous=%q assigned=%d modified=%d\n",
+			s.URI, s.Serializer, s.Patterns, s.Policy, s.Queue, s.Owner, s.Previous, s.Assigned, s.Modified)
 	}
 }
 
@@ -125,7 +137,7 @@ func randomCommand(r *rand.Rand) Command {
 		}
 		return tags
 	}
-	c := Command{Kind: Kind(1 + r.Intn(int(KindNoop)))}
+	c := Command{Kind: Kind(1 + r.Intn(int(KindAssign)))}
 	if c.Kind == KindRemoveMatching || r.Intn(3) == 0 {
 		c.Kind = KindRegister
 	}
@@ -166,11 +178,25 @@ func randomCommand(r *rand.Rand) Command {
 		} else {
 			c.Node.ID = pick("n1", "n2", "n3", "n4")
 		}
+	case KindSubscribe:
+		c.Subscriber = Subscriber{URI: uri(), Serializer: pick("", "json"), Policy: pick("", "block"), Queue: r.Intn(3), Owner: pick("n1", "n2")}
+		for range r.Intn(4) {
+			c.Subscriber.Patterns = append(c.Subscriber.Patterns, pick("x", "y", "z"))
+		}
+	case KindUnsubscribe:
+		c.Name, c.IfModified = uri(), uint64(max(0, r.Intn(100)-70))
+		for range r.Intn(3) {
+			c.Names = append(c.Names, pick("x", "y", "z"))
+		}
+	case KindAssign:
+		for range r.Intn(4) {
+			c.Assignments = append(c.Assignments, Assignment{uri(), uint64(r.Intn(60)), pick("n1", "n2", "n3")})
+		}
 	}
 	return c
 }
 
-// verdictsThatFit lets about half of the random verdicts speak of members that are there.
+// verdictsThatFit lets about half of the random verdicts and assignments speak of members and subscribers that are there.
 func verdictsThatFit(r *rand.Rand, v *View, commands []Command) {
 	var all []Verdict
 	for g := range v.Groups("") {
@@ -178,7 +204,14 @@ func verdictsThatFit(r *rand.Rand, v *View, commands []Command) {
 			all = append(all, Verdict{Group: g.Name, Member: m.ID, Joined: m.Joined})
 		}
 	}
+	subscribers := slices.Collect(v.Subscribers())
 	for _, c := range commands {
+		for i := range c.Assignments {
+			if len(subscribers) > 0 && r.Intn(2) == 0 {
+				s := subscribers[r.Intn(len(subscribers))]
+				c.Assignments[i].Subscriber, c.Assignments[i].Assigned = s.URI, s.Assigned
+			}
+		}
 		for i := range c.Verdicts {
 			if len(all) > 0 && r.Intn(2) == 0 {
 				fit := all[r.Intn(len(all))]

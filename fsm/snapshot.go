@@ -19,11 +19,12 @@ import (
 //	1 byte    snapshotVersion
 //	records   each its length (uvarint) and that many bytes of msgpack, an array of fields:
 //	          the head, with the number of entries, groups, nodes and sessions; then those, in this order and each kind
-//	          in the order of its keys; a group is followed by its members and a session by its results
+//	          in the order of its keys; a group is followed by its members and a session by its results; since version 2
+//	          then the number and the version of subscribers, and those
 //	4 bytes   CRC-32C of all bytes before, big endian
 const (
 	snapshotMagic   = "pyrofsm"
-	snapshotVersion = 1
+	snapshotVersion = 2 // 1 can be read
 )
 
 type head struct {
@@ -91,6 +92,14 @@ func codeNode(c coder, n *Node) {
 	c.bool(&n.Removed)
 }
 
+type subscribersHead struct{ count, version uint64 }
+
+func codeSubscribersHead(c coder, h *subscribersHead) {
+	c.fields(2)
+	c.uint(&h.count)
+	c.uint(&h.version)
+}
+
 // sessionRecord is a session without its results but with their number.
 type sessionRecord struct {
 	session
@@ -149,6 +158,10 @@ func (v *View) Persist(w io.Writer) error {
 			put(sw, codeResult, &resultRecord{sequence, r})
 		}
 	}
+	put(sw, codeSubscribersHead, &subscribersHead{uint64(v.subscribers.len()), v.subscribersVersion})
+	for _, s := range v.subscribers.all() {
+		put(sw, codeSubscriber, s)
+	}
 	return sw.finish()
 }
 
@@ -203,6 +216,9 @@ func (s *State) Restore(r io.Reader) error {
 		return fmt.Errorf("fsm: read snapshot: byte %d: %w", sr.offset, sr.err)
 	}
 	s.view.Store(v)
+	if s.observer != nil {
+		s.observer([]Change{{Kind: ChangeRestored, Revision: v.revision, Time: v.time}})
+	}
 	return nil
 }
 
@@ -227,7 +243,7 @@ func (sr *snapshotReader) corrupt(format string, args ...any) {
 }
 
 func (sr *snapshotReader) view() *View {
-	sr.readStart()
+	version := sr.readStart()
 	var h head
 	get(sr, codeHead, &h)
 	v := &View{index: h.index, revision: h.revision, clusterID: h.clusterID, time: h.time}
@@ -237,6 +253,12 @@ func (sr *snapshotReader) view() *View {
 	v.sessions.byID = readTree(sr, h.sessions, sr.session)
 	v.sessions.tickets = h.tickets
 	sr.index(&v.sessions)
+	if version >= 2 {
+		var subs subscribersHead
+		get(sr, codeSubscribersHead, &subs)
+		v.subscribers = readTree(sr, subs.count, sr.subscriber)
+		v.subscribersVersion = subs.version
+	}
 	for name := range v.groups.all() {
 		if _, ok := v.entries.get(name); ok {
 			sr.corrupt("%q is an entry and a group", name)
@@ -276,6 +298,12 @@ func (sr *snapshotReader) node() (string, *Node) {
 	var n Node
 	get(sr, codeNode, &n)
 	return n.ID, &n
+}
+
+func (sr *snapshotReader) subscriber() (string, *Subscriber) {
+	var s Subscriber
+	get(sr, codeSubscriber, &s)
+	return s.URI, &s
 }
 
 func (sr *snapshotReader) session() (string, *session) {
@@ -322,16 +350,19 @@ func readTree[K cmp.Ordered, V any](sr *snapshotReader, n uint64, read func() (K
 	return treeOf(pairs)
 }
 
-func (sr *snapshotReader) readStart() {
+// readStart returns the snapshot's version.
+func (sr *snapshotReader) readStart() (version byte) {
 	start := sr.read(uint64(len(snapshotMagic) + 1))
 	if sr.err != nil {
-		return
+		return 0
 	}
+	version = start[len(snapshotMagic)]
 	if magic := start[:len(snapshotMagic)]; string(magic) != snapshotMagic {
 		sr.corrupt("begins with %q, want %q", magic, snapshotMagic)
-	} else if version := start[len(snapshotMagic)]; version != snapshotVersion {
-		sr.fail(fmt.Errorf("version %d, want %d: %w", version, snapshotVersion, ErrUnknownCommand))
+	} else if version < 1 || version > snapshotVersion {
+		sr.fail(fmt.Errorf("version %d, want 1 to %d: %w", version, snapshotVersion, ErrUnknownCommand))
 	}
+	return version
 }
 
 // get reads one record.

@@ -16,6 +16,16 @@ import (
 
 // smallState has one of everything, so that its snapshot is short.
 func smallState(t testing.TB) *State {
+	s := stateOfVersion1(t)
+	apply(t, s,
+		Command{Kind: KindSubscribe, Subscriber: Subscriber{URI: "u", Serializer: "s", Patterns: []string{"a"}, Policy: "p", Queue: 3, Owner: "o"}},
+		Command{Kind: KindAssign, Assignments: []Assignment{{"u", 8, "n"}}},
+	)
+	return s
+}
+
+// stateOfVersion1 has one of everything that snapshots of version 1 could hold.
+func stateOfVersion1(t testing.TB) *State {
 	s := New()
 	apply(t, s,
 		Command{Kind: KindInit, ClusterID: "c", Time: 5},
@@ -29,8 +39,10 @@ func smallState(t testing.TB) *State {
 	return s
 }
 
-// goldenSnapshot is what smallState was written as: it must be readable for ever.
-const goldenSnapshot = "7079726f66736d010b990107a1630501010102011295a165a17592a767726f75703a67a17402020995a16791a16b0205020c99a165a175a000c300a005020e99a16da176a17a02c201a17205030c96a16ea170a172a168a177c20896a16fa0a0a0a0c30795a17301010501069502000002a0d4a2d601"
+// goldenSnapshot is what smallState is written as, goldenVersion1 what stateOfVersion1 was: they must be readable for ever.
+const goldenSnapshot = "7079726f66736d020b990209a1630501010102011295a165a17592a767726f75703a67a17402020995a16791a16b0205020c99a165a175a000c300a005020e99a16da176a17a02c201a17205030c96a16ea170a172a168a177c20896a16fa0a0a0a0c30795a17301010501069502000002a0039201091199a175a17391a161a17003a16ea16f090890049df2"
+
+const goldenVersion1 = "7079726f66736d010b990107a1630501010102011295a165a17592a767726f75703a67a17402020995a16791a16b0205020c99a165a175a000c300a005020e99a16da176a17a02c201a17205030c96a16ea170a172a168a177c20896a16fa0a0a0a0c30795a17301010501069502000002a0d4a2d601"
 
 func TestSnapshotGolden(t *testing.T) {
 	t.Parallel()
@@ -38,12 +50,17 @@ func TestSnapshotGolden(t *testing.T) {
 	if h := hex.EncodeToString(got); h != goldenSnapshot {
 		t.Errorf("got\n%s\nwant\n%s", h, goldenSnapshot)
 	}
-	golden, err := hex.DecodeString(goldenSnapshot)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := dump(restore(t, golden).View()), dump(smallState(t).View()); got != want {
-		t.Errorf("restored: %s", firstDifference(got, want))
+	for _, row := range []struct {
+		golden string
+		state  *State
+	}{{goldenSnapshot, smallState(t)}, {goldenVersion1, stateOfVersion1(t)}} {
+		golden, err := hex.DecodeString(row.golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := dump(restore(t, golden).View()), dump(row.state.View()); got != want {
+			t.Errorf("restored: %s", firstDifference(got, want))
+		}
 	}
 }
 

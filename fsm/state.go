@@ -77,7 +77,8 @@ type Node struct {
 
 // State is the state machine.  Apply and Restore are called by one goroutine; View may be called by any.
 type State struct {
-	view atomic.Pointer[View] // replaced as a whole, once per log entry
+	view     atomic.Pointer[View]   // replaced as a whole, once per log entry
+	observer func(changes []Change) // nil if nobody observes
 }
 
 // New returns the empty state.
@@ -102,13 +103,19 @@ func (s *State) Apply(index uint64, entry []byte) ([]Result, error) {
 			return nil, fmt.Errorf("fsm: apply entry %d: command %d: a regular expression in the log: %w", index, i, ErrUnknownCommand)
 		}
 	}
-	t := &txn{*s.view.Load()}
+	t := &txn{View: *s.view.Load()}
+	if s.observer != nil {
+		t.changes = new([]Change)
+	}
 	t.index = index
 	results := make([]Result, len(commands))
 	for i := range commands {
 		results[i] = t.command(&commands[i])
 	}
 	s.view.Store(&t.View)
+	if s.observer != nil && len(*t.changes) > 0 {
+		s.observer(*t.changes)
+	}
 	return results, nil
 }
 
@@ -126,6 +133,9 @@ type View struct {
 	groups   tree[string, *Group] // no name is in both
 	nodes    tree[string, *Node]
 	sessions sessions
+
+	subscribers        tree[string, *Subscriber]
+	subscribersVersion uint64
 }
 
 // Index is the index of the last applied log entry, Revision the number of commands applied so far (repetitions of a session's

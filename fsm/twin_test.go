@@ -20,6 +20,8 @@ type twin struct {
 	nodes           map[string]Node
 	sessions        map[string]*twinSession
 	tickets         uint64
+	subscribers     map[string]*Subscriber
+	subscribed      uint64
 }
 
 type twinGroup struct {
@@ -35,7 +37,8 @@ type twinSession struct {
 }
 
 func newTwin() *twin {
-	return &twin{entries: map[string]*Entry{}, groups: map[string]*twinGroup{}, nodes: map[string]Node{}, sessions: map[string]*twinSession{}}
+	return &twin{entries: map[string]*Entry{}, groups: map[string]*twinGroup{}, nodes: map[string]Node{}, sessions: map[string]*twinSession{},
+		subscribers: map[string]*Subscriber{}}
 }
 
 func (w *twin) apply(index uint64, commands []Command) []Result {
@@ -150,8 +153,60 @@ func (w *twin) run(c Command) Result {
 		n := w.nodes[c.Node.ID]
 		n.ID, n.Removed = c.Node.ID, true
 		w.nodes[c.Node.ID] = n
+	case KindSubscribe:
+		r.Count = w.subscribe(c.Subscriber)
+	case KindUnsubscribe:
+		r.Count = w.unsubscribe(c)
+	case KindAssign:
+		for _, a := range c.Assignments {
+			if s := w.subscribers[a.Subscriber]; s != nil && s.Assigned == a.Assigned && s.Owner != a.Owner {
+				s.Previous, s.Owner, s.Assigned = s.Owner, a.Owner, w.revision
+				w.subscribed = w.revision
+				r.Count++
+			}
+		}
 	}
 	return r
+}
+
+func (w *twin) subscribe(c Subscriber) int {
+	s := w.subscribers[c.URI]
+	if s == nil {
+		if len(c.Patterns) == 0 {
+			return 0
+		}
+		s = &Subscriber{URI: c.URI, Owner: c.Owner, Assigned: w.revision}
+		w.subscribers[c.URI] = s
+	}
+	before := len(s.Patterns)
+	s.Patterns = list(set(append(slices.Clone(s.Patterns), c.Patterns...)))
+	s.Serializer, s.Policy, s.Queue, s.Modified = c.Serializer, c.Policy, c.Queue, w.revision
+	if s.Owner != c.Owner {
+		s.Previous, s.Owner, s.Assigned = s.Owner, c.Owner, w.revision
+	}
+	w.subscribed = w.revision
+	return len(s.Patterns) - before
+}
+
+func (w *twin) unsubscribe(c Command) int {
+	s := w.subscribers[c.Name]
+	if s == nil || c.IfModified != 0 && c.IfModified != s.Modified {
+		return 0
+	}
+	var left []string
+	for _, p := range s.Patterns {
+		if len(c.Names) > 0 && !slices.Contains(c.Names, p) {
+			left = append(left, p)
+		}
+	}
+	n := len(s.Patterns) - len(left)
+	if n > 0 {
+		w.subscribed = w.revision
+	}
+	if s.Patterns = left; len(left) == 0 {
+		delete(w.subscribers, c.Name)
+	}
+	return n
 }
 
 func set(tags []string) map[string]bool {
@@ -320,6 +375,11 @@ func (w *twin) dump() string {
 		n := w.nodes[id]
 		fmt.Fprintf(&b, "node %q pyro=%q raft=%q http=%q version=%q removed=%t\n", n.ID, n.PyroAddress, n.RaftAddress, n.HTTPAddress, n.Version, n.Removed)
 	}
+	var subscribers []Subscriber
+	for _, uri := range slices.Sorted(maps.Keys(w.subscribers)) {
+		subscribers = append(subscribers, *w.subscribers[uri])
+	}
+	dumpSubscribers(&b, w.subscribed, subscribers)
 	for _, id := range slices.SortedFunc(maps.Keys(w.sessions), func(a, b string) int { return int(w.sessions[a].ticket) - int(w.sessions[b].ticket) }) {
 		s := w.sessions[id]
 		dumpSession(&b, s.ticket, id, s.used, s.floor)
