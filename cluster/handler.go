@@ -75,6 +75,8 @@ func (n *Node) handle(ctx context.Context, from *preamble, kind requestKind, bod
 		return n.status(), nil
 	case requestApply:
 		return n.handleApply(ctx, body)
+	case requestMessage:
+		return n.handleMessage(ctx, from, body)
 	case requestReadIndex:
 		return n.handleReadIndex(ctx)
 	case requestAnnounce:

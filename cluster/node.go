@@ -26,6 +26,7 @@ type Node struct {
 	stream    *stream
 	transport *namedTransport
 	links     *links
+	messages  *links // for Send
 	raft      *raft.Raft
 	rafting   chan struct{} // closed when raft is set: it dials from the beginning
 	empty     bool          // raft had no data when the node was opened
@@ -96,9 +97,13 @@ func (n *Node) open(ctx context.Context) (err error) {
 	}
 	n.stream.admit, n.stream.own, n.stream.refused = n.admit, n.preamble, n.raftRefused
 	n.stream.serve = n.serve
-	n.links = &links{stream: n.stream, timeout: n.opts.timing.request, byKey: map[string]*dialing{}}
+	n.links = newLinks(n.stream, n.opts.timing.request)
+	n.messages = newLinks(n.stream, n.opts.timing.request)
 	n.reads = &rounds{ctx: n.ctx, run: n.askReadIndex}
 	n.machine = newMachine(n.fail, n.applied)
+	if n.opts.Changes != nil {
+		n.machine.state.Observe(n.opts.Changes)
+	}
 	if err := n.startRaft(n.snapshots); err != nil {
 		return err
 	}
@@ -218,6 +223,7 @@ func (n *Node) releaseAll() {
 	if n.stream != nil {
 		n.stream.Close()
 		n.links.close()
+		n.messages.close()
 		n.stream.wait()
 	}
 	if n.raft != nil {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -52,6 +53,11 @@ type Options struct {
 	// (fsm.KindRemoveMatching); v is exactly the state that the returned command will be applied to.
 	Prepare func(v *fsm.View, c fsm.Command) (fsm.Command, error)
 	Logger  *slog.Logger // nil discards
+	// Message handles what other nodes sent with [Node.Send]; ctx ends when the sender waits no more, the body is Message's to keep.  Nil
+	// refuses messages.  It may be called before Open has returned.
+	Message func(ctx context.Context, from string, body []byte) ([]byte, error)
+	// Changes is told what each log entry changed, see [fsm.State.Observe].  It may be called before Open has returned.
+	Changes func(changes []fsm.Change)
 	// Observer is told of what takes time; [Node.Stats] tells the rest.
 	Observer Observer
 

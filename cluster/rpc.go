@@ -38,6 +38,7 @@ const (
 	requestTransfer  requestKind = 8
 	requestRemove    requestKind = 9
 	requestAnnounce  requestKind = 10
+	requestMessage   requestKind = 11
 )
 
 // code is the outcome of a request.
@@ -266,6 +267,10 @@ type links struct {
 	mu     sync.Mutex // guards byKey
 	byKey  map[string]*dialing
 	closed bool
+}
+
+func newLinks(s *stream, timeout time.Duration) *links {
+	return &links{stream: s, timeout: timeout, byKey: map[string]*dialing{}}
 }
 
 // dialing is a link, or the attempt to get one, that callers share.
