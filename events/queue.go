@@ -1,0 +1,260 @@
+package events
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pyro-cluster/pyro-cluster/core"
+)
+
+// BlockTimeout is how long a publisher waits at most for a subscriber with the policy [Block].
+const BlockTimeout = 5 * time.Second
+
+// blockHeadroom is how many events beyond its capacity a queue takes that lets publishers wait: they wait after they have published, and a
+// call has so many events.
+const blockHeadroom = maxPublishEvents
+
+// routed is an event on its way through a node.  It is shared by all queues and not changed.
+type routed struct {
+	Event
+	folded string // the topic, as patterns see it
+	wire   []byte // the event, encoded
+
+	once  sync.Once // for what follows
+	value any
+	err   error
+}
+
+// newRouted encodes an event.
+func newRouted(e Event) *routed {
+	return &routed{Event: e, folded: foldTopic(e.Topic), wire: e.append(make([]byte, 0, 64+len(e.Topic)+len(e.payload)))}
+}
+
+// message is the decoded message, which callbacks get.
+func (r *routed) message() (any, error) {
+	r.once.Do(func() { r.value, r.err = r.Message() })
+	return r.value, r.err
+}
+
+func (r *routed) bytes() int { return len(r.wire) }
+
+// queue holds the events of one subscriber until it takes them.  Its methods are safe for concurrent use.
+type queue struct {
+	capacity int
+	policy   Policy
+	dropped  func(reason dropReason, n int)
+	wake     chan struct{} // has a token while there may be something to take
+
+	mu      sync.Mutex // guards what follows
+	events  []*routed  // those from head on are waiting
+	head    int
+	bytes   int // of those waiting
+	lost    uint64
+	gap     string        // why an unknown number was lost; empty if none was
+	room    chan struct{} // closed when there is room again; nil if nobody waits
+	ended   bool
+	endedBy string // why, empty if the subscriber is to go elsewhere
+}
+
+func newQueue(policy Policy, capacity int, dropped func(dropReason, int)) *queue {
+	return &queue{capacity: capacity, policy: policy, dropped: dropped, wake: make(chan struct{}, 1)}
+}
+
+// put adds an event, or does what the policy says when the queue is full.
+func (q *queue) put(e *routed) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ended {
+		return
+	}
+	if q.len() >= q.limit() || q.bytes+e.bytes() > maxQueueBytes {
+		switch {
+		case q.policy == Disconnect:
+			q.loseAll(dropFull)
+			q.lose(dropFull, 1)
+			q.endLocked("queue full")
+			return
+		case q.policy != DropOldest || q.len() == 0:
+			q.lose(dropFull, 1)
+			return
+		}
+		for q.len() > 0 && (q.len() >= q.limit() || q.bytes+e.bytes() > maxQueueBytes) {
+			q.pop()
+			q.lose(dropFull, 1)
+		}
+	}
+	q.events = append(q.events, e)
+	q.bytes += e.bytes()
+	q.signal()
+}
+
+// refuse drops an event that came too late to be delivered in order.
+func (q *queue) refuse(*routed) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lose(dropLate, 1)
+}
+
+// waiting is how many events wait.
+func (q *queue) waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.len()
+}
+
+func (q *queue) limit() int {
+	if q.policy == Block {
+		return q.capacity + blockHeadroom
+	}
+	return q.capacity
+}
+
+func (q *queue) len() int { return len(q.events) - q.head }
+
+func (q *queue) pop() *routed {
+	e := q.events[q.head]
+	q.events[q.head] = nil
+	q.head++
+	q.bytes -= e.bytes()
+	switch {
+	case q.head == len(q.events):
+		q.events, q.head = q.events[:0], 0
+	case q.head >= 1024 && q.head > len(q.events)/2:
+		n := copy(q.events, q.events[q.head:])
+		clear(q.events[n:])
+		q.events, q.head = q.events[:n], 0
+	}
+	return e
+}
+
+func (q *queue) lose(reason dropReason, n int) {
+	q.lost += uint64(n)
+	q.dropped(reason, n)
+	q.signal() // a subscriber that hears nothing more is told nevertheless
+}
+
+func (q *queue) loseAll(reason dropReason) {
+	if n := q.len(); n > 0 {
+		q.lose(reason, n)
+	}
+	q.events, q.head, q.bytes = nil, 0, 0
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// miss tells the subscriber that events may have been lost on their way here.
+func (q *queue) miss(reason string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.gap = reason
+	q.signal()
+}
+
+// taken is what a subscriber gets from its queue.
+type taken struct {
+	events []*routed
+	lost   uint64 // before these events
+	gap    string
+	ended  bool
+	reason string // why, when it ended
+}
+
+// take returns what waits, at most maxEvents and about maxBytes; nothing if there is nothing.
+func (q *queue) take(into []*routed, maxEvents, maxBytes int) taken {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := taken{events: into[:0], lost: q.lost, gap: q.gap}
+	q.lost, q.gap = 0, ""
+	for bytes := 0; q.len() > 0 && len(t.events) < maxEvents && bytes < maxBytes; {
+		e := q.pop()
+		bytes += e.bytes()
+		t.events = append(t.events, e)
+	}
+	t.ended, t.reason = q.ended && q.len() == 0, q.endedBy
+	if q.len() > 0 {
+		q.signal()
+	}
+	if q.room != nil && !q.fullLocked() {
+		close(q.room)
+		q.room = nil
+	}
+	return t
+}
+
+// wait returns when there may be something to take, after at most d, or when ctx ends.
+func (q *queue) wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-q.wake:
+		return
+	default:
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-q.wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// end makes the queue take nothing more; what waits can still be taken.
+func (q *queue) end(reason string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.endLocked(reason)
+}
+
+func (q *queue) endLocked(reason string) {
+	if q.ended {
+		return
+	}
+	q.ended, q.endedBy = true, reason
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
+	q.signal()
+}
+
+// discard ends the queue and drops what waits.
+func (q *queue) discard(reason dropReason) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.loseAll(reason)
+	q.endLocked("")
+}
+
+func (q *queue) fullLocked() bool {
+	return !q.ended && (q.len() >= q.capacity || q.bytes >= maxQueueBytes)
+}
+
+// roomWait returns a channel that is closed once the queue has room again; nil if it has room, or its policy lets nobody wait.
+func (q *queue) roomWait() <-chan struct{} {
+	if q.policy != Block {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.fullLocked() {
+		return nil
+	}
+	if q.room == nil {
+		q.room = make(chan struct{})
+	}
+	return q.room
+}
+
+// serializerID returns the number of a serializer by its name.
+func serializerID(name string) (uint8, core.Serializer, bool) {
+	s, ok := core.SerializerByName(name)
+	if !ok {
+		return 0, nil, false
+	}
+	return s.ID(), s, true
+}

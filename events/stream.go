@@ -1,0 +1,149 @@
+package events
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"github.com/pyro-cluster/pyro-cluster/core"
+)
+
+const (
+	maxSilence    = 30 * time.Second // until a stream that nobody reads ends
+	maxReadWait   = 10 * time.Second
+	maxReadEvents = 4096
+	maxReadBytes  = 256 << 10
+	reapInterval  = time.Second
+)
+
+// stream is a subscriber that asks for its events.
+type stream struct {
+	id       string
+	patterns []Pattern
+	queue    *queue
+
+	reading  int       // calls under way; guarded by Broker.mu, as is what follows
+	lastRead time.Time // when one ended
+}
+
+// openStream returns the id of a new stream once the other nodes know what it wants.
+func (b *Broker) openStream(ctx context.Context, patterns []Pattern, policy Policy, capacity int) (string, error) {
+	var random [16]byte
+	rand.Read(random[:])
+	s := &stream{id: hex.EncodeToString(random[:]), patterns: patterns, queue: newQueue(policy, capacity, b.drop), lastRead: time.Now()}
+	b.mu.Lock()
+	switch {
+	case !b.isRunning() || b.draining:
+		b.mu.Unlock()
+		return "", errNotRunning()
+	case len(b.streams) >= maxStreams:
+		b.mu.Unlock()
+		return "", core.PyroError.New("this node has %d event streams already, which is the most: use another node", maxStreams)
+	}
+	b.streams[s.id] = s
+	for _, p := range patterns {
+		b.local.add(p, s)
+		b.interest.add(p, policy == Block)
+	}
+	version := b.interest.version
+	b.wakePeers()
+	b.mu.Unlock()
+	b.waitTold(ctx, version, 0)
+	return s.id, nil
+}
+
+// readStream returns a batch of the stream's events, after at most wait.
+func (b *Broker) readStream(ctx context.Context, id string, wait time.Duration) []byte {
+	b.mu.Lock()
+	s := b.streams[id]
+	if s == nil {
+		b.mu.Unlock()
+		return appendBatchHeader(nil, streamGone, 0, "unknown stream")
+	}
+	s.reading++
+	b.mu.Unlock()
+	batch, ended := s.read(ctx, min(max(wait, 0), maxReadWait), &b.counters)
+	b.mu.Lock()
+	s.reading--
+	s.lastRead = time.Now()
+	b.mu.Unlock()
+	if ended {
+		b.closeStream(id)
+	}
+	return batch
+}
+
+func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters) (batch []byte, ended bool) {
+	deadline := time.Now().Add(wait)
+	t := s.queue.take(nil, maxReadEvents, maxReadBytes)
+	for len(t.events) == 0 && t.lost == 0 && t.gap == "" && !t.ended && ctx.Err() == nil {
+		left := time.Until(deadline)
+		if left <= 0 {
+			break
+		}
+		s.queue.wait(ctx, left)
+		t = s.queue.take(nil, maxReadEvents, maxReadBytes)
+	}
+	status, reason := streamOpen, t.gap
+	switch {
+	case t.ended && t.reason != "":
+		status, reason = streamCut, t.reason
+	case t.ended:
+		status, reason = streamGone, errDraining.Error()
+	}
+	n := 0
+	for _, e := range t.events {
+		n += len(e.wire)
+	}
+	batch = appendBatchHeader(make([]byte, 0, n+maxEndReason+16), status, t.lost, reason)
+	for _, e := range t.events {
+		batch = append(batch, e.wire...)
+	}
+	counted.streams.Add(uint64(len(t.events)))
+	return batch, t.ended
+}
+
+// closeStream forgets a stream; an unknown one is no error.
+func (b *Broker) closeStream(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.streams[id]
+	if s == nil {
+		return
+	}
+	delete(b.streams, id)
+	b.local.removeValue(s)
+	for _, p := range s.patterns {
+		b.interest.remove(p, s.queue.policy == Block)
+	}
+	b.wakePeers()
+	s.queue.discard(dropGone)
+}
+
+// reapStreams ends streams that nobody reads any more.
+func (b *Broker) reapStreams() {
+	ticker := time.NewTicker(reapInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-b.ctx.Done():
+			return
+		}
+		for _, id := range b.silentStreams(time.Now()) {
+			b.closeStream(id)
+		}
+	}
+}
+
+func (b *Broker) silentStreams(now time.Time) (ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, s := range b.streams {
+		if s.reading == 0 && now.Sub(s.lastRead) > maxSilence {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
