@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/pyro-cluster/pyro-cluster/events"
 	"github.com/pyro-cluster/pyro-cluster/metrics"
 	metricsnode "github.com/pyro-cluster/pyro-cluster/metrics/node"
 )
@@ -20,13 +21,16 @@ type watch struct {
 	node     *metricsnode.Metrics
 }
 
-func newWatch(ready func() bool) (*watch, error) {
+func newWatch(ready func() bool, broker *events.Broker) (*watch, error) {
 	w := &watch{registry: prometheus.NewRegistry()}
 	var err error
 	if w.served, err = metrics.NewServer(w.registry, metrics.Options{}); err != nil {
 		return nil, err
 	}
 	if w.node, err = metricsnode.New(w.registry, ready); err != nil {
+		return nil, err
+	}
+	if _, err := metricsnode.NewEvents(w.registry, broker); err != nil {
 		return nil, err
 	}
 	return w, metrics.RegisterProcess(w.registry, programVersion())

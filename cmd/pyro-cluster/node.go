@@ -16,6 +16,7 @@ import (
 
 	"github.com/pyro-cluster/pyro-cluster/cluster"
 	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/events"
 	"github.com/pyro-cluster/pyro-cluster/naming"
 )
 
@@ -53,6 +54,7 @@ type node struct {
 	udp    net.PacketConn // nil if off
 	http   net.Listener   // nil if off
 	watch  *watch
+	events *events.Broker
 
 	raft    atomic.Pointer[cluster.Node] // nil until opened
 	stage   atomic.Pointer[string]       // why the node is not ready, when that is not the cluster's doing
@@ -62,10 +64,10 @@ type node struct {
 // bindNode binds the sockets that clients use.  That comes before anything else, so that a port in use leaves no trace on disk and no
 // half-started node behind.
 func bindNode(cfg nodeConfig) (*node, error) {
-	n := &node{cfg: cfg}
+	n := &node{cfg: cfg, events: events.NewBroker(events.BrokerOptions{Logger: cfg.log})}
 	n.enter("starting")
 	var err error
-	if n.watch, err = newWatch(n.isReady); err != nil {
+	if n.watch, err = newWatch(n.isReady, n.events); err != nil {
 		return nil, err
 	}
 	if err := n.bind(); err != nil {
@@ -158,10 +160,13 @@ func (n *node) stop(cancel context.CancelCauseFunc) error {
 	// Not ready, before anything stops working: load balancers and those who broadcast for a node turn to the others.
 	n.enter("stopping")
 
-	// Clients next, while the registry still works: the calls under way get their answers, later ones are told that they were not
-	// executed and go elsewhere.
+	// Subscribers go to other nodes while everything still works.
 	drain, done := context.WithTimeout(context.Background(), drainTimeout)
 	defer done()
+	n.events.Drain(drain)
+
+	// Clients next, while the registry still works: the calls under way get their answers, later ones are told that they were not
+	// executed and go elsewhere.
 	if err := n.daemon.Shutdown(drain); err != nil {
 		n.cfg.log.Warn("calls were cut off", "error", err)
 	}
@@ -191,6 +196,8 @@ func (n *node) clusterOptions() cluster.Options {
 		Prepare:     naming.Prepare,
 		Logger:      n.cfg.log,
 		Observer:    n.watch.node.Observer(),
+		Message:     n.events.Message,
+		Changes:     n.events.Changes,
 	}
 	switch {
 	case n.cfg.raftAdvertise != "":
@@ -210,6 +217,7 @@ func (n *node) serveClients(ctx context.Context, services *sync.WaitGroup, fail 
 	for id, servant := range map[string]*core.Servant{
 		naming.ObjectID: names.Servant(),
 		naming.AdminID:  naming.AdminServant(admin{raft}),
+		events.ObjectID: n.events.Servant(),
 	} {
 		if _, err := n.daemon.Register(id, servant, core.ObjectOptions{}); err != nil {
 			return err
@@ -229,6 +237,7 @@ func (n *node) serveClients(ctx context.Context, services *sync.WaitGroup, fail 
 func (n *node) startBackground(ctx context.Context, services *sync.WaitGroup, fail context.CancelCauseFunc) {
 	raft := n.raft.Load()
 	services.Go(func() { n.lookReady(ctx) })
+	services.Go(func() { n.events.Run(ctx, raft) }) // its error is that ctx ended
 	services.Go(func() {
 		prober := naming.Prober{Store: raft, Leader: raft, Logger: n.cfg.log}
 		if err := prober.Run(ctx); err != nil && ctx.Err() == nil {

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"events":       {"core", "fsm", "internal/pyre"},
 	"cluster":      {"fsm"},
 	"metrics":      {"core", "failover"}, // for programs that use the library: no raft comes with it
-	"metrics/node": {"cluster", "fsm"},
+	"metrics/node": {"cluster", "events", "fsm"},
 	"loadtest": {"core", "failover", "naming", "internal/spawn",
 		"loadtest/fault", "loadtest/ledger", "loadtest/link", "loadtest/report", "loadtest/servant", "loadtest/traffic"},
 	"loadtest/ledger":         {},
@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"loadtest/peer":           {"core"},
 	"loadtest/bench":          {"internal/spawn", "loadtest/bench/benchpb", "loadtest/peer"},
 	"loadtest/bench/benchpb":  {},
-	"cmd/pyro-cluster":        {"core", "failover", "naming", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/fault", "loadtest/peer", "loadtest/report", "loadtest/servant"},
+	"cmd/pyro-cluster":        {"core", "failover", "naming", "events", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/fault", "loadtest/peer", "loadtest/report", "loadtest/servant"},
 	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},
 	"examples/greeter/server": {"core", "naming"},
 	"examples/greeter/client": {"failover", "naming"},
