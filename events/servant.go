@@ -142,6 +142,9 @@ func (b *Broker) callSubscribe(ctx context.Context, args []any, parse func(strin
 	if err != nil {
 		return nil, err
 	}
+	if info := core.CallInfoFrom(ctx); info != nil && sub.Serializer == "" {
+		sub.Serializer = info.Serializer // the one that its program speaks
+	}
 	policy, queue, err := limitsOf(args[2], args[3])
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pyro-cluster/pyro-cluster/cluster"
 	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/events"
 	"github.com/pyro-cluster/pyro-cluster/fsm"
 	"github.com/pyro-cluster/pyro-cluster/metrics"
 	"github.com/pyro-cluster/pyro-cluster/metrics/node"
@@ -25,7 +26,7 @@ type metric struct {
 }
 
 // closed are the labels whose values are all in the catalog.
-var closed = map[string]bool{"outcome": true, "state": true, "suffrage": true, "health": true}
+var closed = map[string]bool{"outcome": true, "state": true, "suffrage": true, "health": true, "subscriber": true, "reason": true}
 
 type source struct{}
 
@@ -40,6 +41,9 @@ var catalog = sync.OnceValues(func() (map[string]*metric, error) {
 		return nil, err
 	}
 	n.Follow(source{})
+	if _, err := node.NewEvents(reg, events.NewBroker(events.BrokerOptions{})); err != nil {
+		return nil, err
+	}
 	server, err := metrics.NewServer(reg, metrics.Options{})
 	if err != nil {
 		return nil, err
