@@ -101,7 +101,7 @@ func (x *index[T]) drop(set *valueSet[T]) {
 
 // removeValue removes all pairs with v.
 func (x *index[T]) removeValue(v T) {
-	for _, key := range slices.Sorted(maps.Keys(x.patternsOf[v])) {
+	for key := range x.patternsOf[v] {
 		x.remove(x.sets[key].pattern, v)
 	}
 }

@@ -215,6 +215,11 @@ func TestIndexCacheIsBounded(t *testing.T) {
 		t.Error("a topic of long ago is remembered")
 	}
 
+	old := foundCache[string]{older: map[string][]string{"old": {"1"}}}
+	if got, ok := old.load("old"); !ok || len(got) != 1 || len(old.recent) != 1 || len(old.older) != 0 || old.values != 1 {
+		t.Errorf("a topic that is asked for again: got %q with %+v, want it in the recent half", got, old.recent)
+	}
+
 	many := make([]string, maxCachedValues/8)
 	c := &x.found
 	for i := range 100 {
@@ -233,35 +238,58 @@ func TestIndexCacheIsBounded(t *testing.T) {
 	}
 }
 
+// What was found for a topic some time ago still follows changes.
+func TestIndexCacheFollowsChanges(t *testing.T) {
+	t.Parallel()
+	x := newIndex(t, pair{"w:*", "1"}, pair{"w:*", "2"})
+	age := func() { // until the topic a is in the older half
+		matches(x, "a")
+		for i := range maxCachedTopics {
+			matches(x, fmt.Sprint(i))
+		}
+		if _, ok := x.found.older["a"]; !ok {
+			t.Fatal("the topic is not in the older half")
+		}
+	}
+	for _, step := range []struct {
+		change func()
+		want   []string
+	}{
+		{func() { x.add(parse(t, "t:a"), "2") }, []string{"2", "1"}},
+		{func() { x.add(parse(t, "w:>"), "3") }, []string{"2", "3", "1"}},
+		{func() { x.remove(parse(t, "w:*"), "1") }, []string{"2", "3"}},
+		{func() { x.remove(parse(t, "t:a"), "2") }, []string{"3", "2"}},
+	} {
+		age()
+		step.change()
+		if got := matches(x, "a"); !slices.Equal(got, step.want) {
+			t.Errorf("got %q, want %q", got, step.want)
+		}
+	}
+}
+
 // Many may match at the same time; the race detector watches.
 func TestIndexManyMatch(t *testing.T) {
 	t.Parallel()
-	x := newIndex(t, pair{"t:a", "1"}, pair{"w:*", "1"}, pair{"w:*", "2"}, pair{"r:a", "3"})
-	var lock sync.RWMutex
-	var work sync.WaitGroup
-	for g := range 4 {
-		work.Go(func() {
-			for i := range 300 {
-				lock.RLock()
-				got := matches(x, fmt.Sprintf("a%d", i%50))
-				lock.RUnlock()
-				if len(got) != 3 && len(got) != 2 {
-					t.Errorf("got %q", got)
+	x := newIndex(t, pair{"t:a1", "1"}, pair{"w:*", "1"}, pair{"w:*", "2"})
+	for round := range 10 {
+		x.add(parse(t, "r:a"), fmt.Sprint("r", round)) // forgets what was found
+		var work sync.WaitGroup
+		begin := make(chan struct{})
+		for g := range 4 {
+			work.Go(func() {
+				<-begin
+				for i := range 200 {
+					topic := fmt.Sprintf("a%d", i*(1+g%2)) // some that others ask for too
+					if got := matches(x, topic); len(got) != 3+round {
+						t.Errorf("%s: got %q, want %d values", topic, got, 3+round)
+					}
 				}
-				if g == 0 && i%10 == 0 {
-					lock.Lock()
-					x.remove(parse(t, "r:a"), "3")
-					lock.Unlock()
-				} else if g == 0 {
-					lock.Lock()
-					x.add(parse(t, "r:a"), "3")
-					x.add(parse(t, "w:*"), "1")
-					lock.Unlock()
-				}
-			}
-		})
+			})
+		}
+		close(begin)
+		work.Wait()
 	}
-	work.Wait()
 }
 
 func FuzzIndex(f *testing.F) {
