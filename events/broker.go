@@ -48,7 +48,7 @@ type Broker struct {
 	id      publisherID // of this run of the node
 	system  chan []fsm.Change
 	refresh chan struct{} // has a token when the callbacks may have changed
-	started chan struct{} // closed by Run, which sets the next three
+	started chan struct{} // closed by Run when the callbacks are known; it sets the next three before
 	cluster Cluster
 	self    string // id of the node
 	ctx     context.Context
@@ -91,19 +91,18 @@ func NewBroker(opts BrokerOptions) *Broker {
 func (b *Broker) Run(ctx context.Context, c Cluster) error {
 	inner, cancel := context.WithCancelCause(ctx)
 	b.ctx, b.cluster, b.self = inner, c, c.ID()
-	close(b.started)
 	b.wg.Go(b.followCallbacks)
 	b.wg.Go(b.followChanges)
 	b.wg.Go(b.reapStreams)
 	b.wg.Go(b.reassign)
 	<-ctx.Done()
-	cancel(context.Cause(ctx))
 	b.endStreams("")
+	cancel(context.Cause(ctx))
 	b.wg.Wait()
 	return context.Cause(ctx)
 }
 
-// isRunning reports whether Run was called.
+// isRunning reports whether the broker knows all subscribers, and has not ended.
 func (b *Broker) isRunning() bool {
 	select {
 	case <-b.started:
@@ -239,6 +238,11 @@ func (b *Broker) route(e *routed, waits []roomWait) []roomWait {
 		b.touch(p)
 		p.wanted = true
 	})
+	return b.send(e, waits)
+}
+
+// send queues an event for the nodes that were touched.
+func (b *Broker) send(e *routed, waits []roomWait) []roomWait {
 	for _, p := range b.touched {
 		await := p.await || p.wanted && p.waitsFor(e.folded)
 		if p.enqueue(e) && await {
@@ -269,12 +273,19 @@ func (b *Broker) deliver(item queuedItem, fresh bool) {
 		b.local.match(item.event.folded, func(s *stream) { give(s.queue, item.event) })
 	}
 	for _, uri := range item.targets {
-		if cb := b.callbacks[uri]; cb != nil && cb.worker != nil {
+		cb := b.callbacks[uri]
+		switch {
+		case cb != nil && cb.worker != nil:
 			give(cb.worker.queue, item.event)
-		} else {
+		case cb != nil && fresh && b.peers[cb.sub.Owner] != nil: // the sender did not know yet that another node has taken over
+			p := b.peers[cb.sub.Owner]
+			b.touch(p)
+			p.targets = append(p.targets, uri)
+		default:
 			b.drop(dropMoved, 1)
 		}
 	}
+	b.send(item.event, nil)
 }
 
 // roomWait is something that a publisher waits for after it has published: a queue with room, or another node that has the event and has

@@ -67,9 +67,11 @@ func (b *Broker) followCallbacks() {
 			return
 		}
 	}
-	for first := true; ; first = false {
+	b.refreshCallbacks(true)
+	close(b.started)
+	for {
 		b.followNodes()
-		b.refreshCallbacks(first)
+		b.refreshCallbacks(false)
 		select {
 		case <-b.refresh:
 		case <-b.ctx.Done():
@@ -125,7 +127,6 @@ func (b *Broker) update(sub fsm.Subscriber, first bool) {
 		return
 	}
 	moved := cb.sub.Assigned != sub.Assigned
-	changed := cb.sub.Policy != sub.Policy || cb.sub.Queue != sub.Queue || cb.sub.Serializer != sub.Serializer
 	cb.sub = sub
 	b.called.removeValue(cb)
 	cb.patterns = cb.patterns[:0:0]
@@ -138,12 +139,25 @@ func (b *Broker) update(sub fsm.Subscriber, first bool) {
 		cb.patterns = append(cb.patterns, p)
 		b.called.add(p, cb)
 	}
-	if moved || changed || sub.Owner != b.self {
+	if moved {
 		b.leave(cb)
 	}
-	if sub.Owner == b.self && cb.worker == nil {
+	switch {
+	case sub.Owner != b.self:
+	case cb.worker == nil:
 		b.takeOver(cb, moved, first)
+	default:
+		cb.worker.queue.configure(policyOf(sub), sub.Queue)
 	}
+}
+
+// policyOf returns the policy of a subscriber; one that a newer version wrote counts as the default.
+func policyOf(sub fsm.Subscriber) Policy {
+	p, err := ParsePolicy(sub.Policy)
+	if err != nil {
+		return DropOldest
+	}
+	return p
 }
 
 // leave lets the worker of a callback deliver what it has, while its lease lasts, and take nothing more.
@@ -161,14 +175,10 @@ func (b *Broker) takeOver(cb *callback, moved, first bool) {
 		b.opts.Logger.Error("events: subscriber in the state", "uri", cb.sub.URI, "error", err)
 		return
 	}
-	policy, err := ParsePolicy(cb.sub.Policy)
-	if err != nil {
-		policy = DropOldest
-	}
 	opts := b.opts.Proxy
 	opts.Serializer, opts.AwaitOneway, opts.ConnectTimeout, opts.MaxConns, opts.MaxIdle = cb.sub.Serializer, true, callbackConnect, 0, 1
 	now := time.Now()
-	w := &worker{b: b, uri: uri, queue: newQueue(policy, max(cb.sub.Queue, 1), b.drop), proxy: core.NewProxy(uri, opts),
+	w := &worker{b: b, uri: uri, queue: newQueue(policyOf(cb.sub), cb.sub.Queue, b.drop), proxy: core.NewProxy(uri, opts),
 		begin: now, modified: cb.sub.Modified, success: now}
 	switch {
 	case first:
@@ -190,22 +200,18 @@ func (w *worker) run() {
 		return
 	}
 	var one [1]*routed
-	var lost uint64
-	var gap string
+	var missed loss
 	for w.b.ctx.Err() == nil {
 		w.calling.Store(true)
 		t := w.queue.take(one[:0], 1, maxReadBytes)
 		w.calling.Store(len(t.events) > 0)
-		lost += t.lost
-		if t.gap != "" {
-			gap = t.gap
-		}
+		missed.add(t.loss)
 		switch {
 		case len(t.events) == 1:
-			if w.deliver(t.events[0], lost, gap) {
-				lost, gap = 0, ""
+			if w.deliver(t.events[0], missed) {
+				missed = loss{}
 			} else {
-				lost++
+				missed.lost++
 			}
 			if w.retired {
 				w.queue.discard(dropMoved)
@@ -235,7 +241,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // deliver calls the callback with an event, trying again while it surely did not get it; false if it may not have.
-func (w *worker) deliver(e *routed, lost uint64, gap string) bool {
+func (w *worker) deliver(e *routed, missed loss) bool {
 	message, err := e.message()
 	if err != nil {
 		w.b.opts.Logger.Warn("events: event cannot be decoded", "error", err)
@@ -244,10 +250,10 @@ func (w *worker) deliver(e *routed, lost uint64, gap string) bool {
 	}
 	event := map[string]any{"msg": message, "subject": e.Topic, "time": float64(e.Time.UnixNano()) / 1e9}
 	switch {
-	case gap != "":
+	case missed.gap != "":
 		event["lost"] = -1
-	case lost > 0:
-		event["lost"] = lost
+	case missed.lost > 0:
+		event["lost"] = missed.lost
 	}
 	for wait := callbackRetry; ; wait = min(2*wait, time.Second) {
 		if !w.confirm() {

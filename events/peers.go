@@ -503,12 +503,12 @@ func (b *Broker) blocked() (patterns []Pattern) {
 func (b *Broker) blocking() func(yield func(*queue, []Pattern) bool) {
 	return func(yield func(*queue, []Pattern) bool) {
 		for _, s := range b.streams {
-			if s.queue.policy == Block && !yield(s.queue, s.patterns) {
+			if s.queue.blocks() && !yield(s.queue, s.patterns) {
 				return
 			}
 		}
 		for _, cb := range b.callbacks {
-			if cb.worker != nil && cb.worker.queue.policy == Block && !yield(cb.worker.queue, cb.patterns) {
+			if cb.worker != nil && cb.worker.queue.blocks() && !yield(cb.worker.queue, cb.patterns) {
 				return
 			}
 		}

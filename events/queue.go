@@ -39,26 +39,58 @@ func (r *routed) message() (any, error) {
 
 func (r *routed) bytes() int { return len(r.wire) }
 
+// loss is what a subscriber missed at one place.
+type loss struct {
+	lost uint64
+	gap  string // why an unknown number was lost, too; empty if none was
+}
+
+func (l *loss) add(more loss) {
+	l.lost += more.lost
+	if more.gap != "" {
+		l.gap = more.gap
+	}
+}
+
+// queued is an event in a queue, and what was lost before it.
+type queued struct {
+	*routed
+	before loss
+}
+
 // queue holds the events of one subscriber until it takes them.  Its methods are safe for concurrent use.
 type queue struct {
-	capacity int
-	policy   Policy
-	dropped  func(reason dropReason, n int)
-	wake     chan struct{} // has a token while there may be something to take
+	dropped func(reason dropReason, n int)
+	wake    chan struct{} // has a token while there may be something to take
 
-	mu      sync.Mutex // guards what follows
-	events  []*routed  // those from head on are waiting
-	head    int
-	bytes   int // of those waiting
-	lost    uint64
-	gap     string        // why an unknown number was lost; empty if none was
-	room    chan struct{} // closed when there is room again; nil if nobody waits
-	ended   bool
-	endedBy string // why, empty if the subscriber is to go elsewhere
+	mu       sync.Mutex // guards what follows
+	policy   Policy
+	capacity int
+	events   []queued // those from head on are waiting
+	head     int
+	bytes    int           // of those waiting
+	after    loss          // behind the last of them
+	room     chan struct{} // closed when there is room again; nil if nobody waits
+	ended    bool
+	endedBy  string // why, empty if the subscriber is to go elsewhere
 }
 
 func newQueue(policy Policy, capacity int, dropped func(dropReason, int)) *queue {
-	return &queue{capacity: capacity, policy: policy, dropped: dropped, wake: make(chan struct{}, 1)}
+	return &queue{capacity: max(capacity, 1), policy: policy, dropped: dropped, wake: make(chan struct{}, 1)}
+}
+
+// configure changes the bounds for events to come.
+func (q *queue) configure(policy Policy, capacity int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.policy, q.capacity = policy, max(capacity, 1)
+}
+
+// blocks reports whether publishers wait for the queue.
+func (q *queue) blocks() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.policy == Block
 }
 
 // put adds an event, or does what the policy says when the queue is full.
@@ -80,11 +112,11 @@ func (q *queue) put(e *routed) {
 			return
 		}
 		for q.len() > 0 && (q.len() >= q.limit() || q.bytes+e.bytes() > maxQueueBytes) {
-			q.pop()
-			q.lose(dropFull, 1)
+			q.dropOldest()
 		}
 	}
-	q.events = append(q.events, e)
+	q.events = append(q.events, queued{e, q.after})
+	q.after = loss{}
 	q.bytes += e.bytes()
 	q.signal()
 }
@@ -112,9 +144,23 @@ func (q *queue) limit() int {
 
 func (q *queue) len() int { return len(q.events) - q.head }
 
-func (q *queue) pop() *routed {
+// dropOldest loses the first event, in front of the next.
+func (q *queue) dropOldest() {
+	e := q.pop()
+	e.before.lost++
+	q.dropped(dropFull, 1)
+	if q.len() > 0 {
+		q.events[q.head].before.add(e.before)
+	} else {
+		e.before.add(q.after)
+		q.after = e.before
+	}
+	q.signal()
+}
+
+func (q *queue) pop() queued {
 	e := q.events[q.head]
-	q.events[q.head] = nil
+	q.events[q.head] = queued{}
 	q.head++
 	q.bytes -= e.bytes()
 	switch {
@@ -129,14 +175,17 @@ func (q *queue) pop() *routed {
 }
 
 func (q *queue) lose(reason dropReason, n int) {
-	q.lost += uint64(n)
+	q.after.lost += uint64(n)
 	q.dropped(reason, n)
 	q.signal() // a subscriber that hears nothing more is told nevertheless
 }
 
 func (q *queue) loseAll(reason dropReason) {
-	if n := q.len(); n > 0 {
-		q.lose(reason, n)
+	for q.len() > 0 {
+		e := q.pop()
+		e.before.add(q.after)
+		q.after = e.before
+		q.lose(reason, 1)
 	}
 	q.events, q.head, q.bytes = nil, 0, 0
 }
@@ -152,32 +201,39 @@ func (q *queue) signal() {
 func (q *queue) miss(reason string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.gap = reason
+	q.after.gap = reason
 	q.signal()
 }
 
 // taken is what a subscriber gets from its queue.
 type taken struct {
+	loss   // before the events
 	events []*routed
-	lost   uint64 // before these events
-	gap    string
 	ended  bool
 	reason string // why, when it ended
 }
 
-// take returns what waits, at most maxEvents and about maxBytes; nothing if there is nothing.
+// take returns what waits up to the next loss, at most maxEvents and about maxBytes; nothing if there is nothing.
 func (q *queue) take(into []*routed, maxEvents, maxBytes int) taken {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t := taken{events: into[:0], lost: q.lost, gap: q.gap}
-	q.lost, q.gap = 0, ""
+	t := taken{events: into[:0]}
 	for bytes := 0; q.len() > 0 && len(t.events) < maxEvents && bytes < maxBytes; {
+		if before := q.events[q.head].before; len(t.events) == 0 {
+			t.loss = before
+		} else if before != (loss{}) {
+			break
+		}
 		e := q.pop()
 		bytes += e.bytes()
-		t.events = append(t.events, e)
+		t.events = append(t.events, e.routed)
 	}
-	t.ended, t.reason = q.ended && q.len() == 0, q.endedBy
-	if q.len() > 0 {
+	if q.len() == 0 && len(t.events) == 0 {
+		t.loss, q.after = q.after, loss{}
+	}
+	t.ended = q.ended && q.len() == 0 && q.after == (loss{})
+	t.reason = q.endedBy
+	if q.len() > 0 || q.after != (loss{}) || t.ended {
 		q.signal()
 	}
 	if q.room != nil && !q.fullLocked() {
@@ -236,12 +292,9 @@ func (q *queue) fullLocked() bool {
 
 // roomWait returns a channel that is closed once the queue has room again; nil if it has room, or its policy lets nobody wait.
 func (q *queue) roomWait() <-chan struct{} {
-	if q.policy != Block {
-		return nil
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.fullLocked() {
+	if q.policy != Block || !q.fullLocked() {
 		return nil
 	}
 	if q.room == nil {

@@ -77,7 +77,7 @@ func (b *Broker) readStream(ctx context.Context, id string, wait time.Duration) 
 func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters) (batch []byte, ended bool) {
 	deadline := time.Now().Add(wait)
 	t := s.queue.take(nil, maxReadEvents, maxReadBytes)
-	for len(t.events) == 0 && t.lost == 0 && t.gap == "" && !t.ended && ctx.Err() == nil {
+	for len(t.events) == 0 && t.loss == (loss{}) && !t.ended && ctx.Err() == nil {
 		left := time.Until(deadline)
 		if left <= 0 {
 			break
@@ -115,7 +115,7 @@ func (b *Broker) closeStream(id string) {
 	delete(b.streams, id)
 	b.local.removeValue(s)
 	for _, p := range s.patterns {
-		b.interest.remove(p, s.queue.policy == Block)
+		b.interest.remove(p, s.queue.blocks())
 	}
 	b.wakePeers()
 	s.queue.discard(dropGone)
