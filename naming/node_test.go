@@ -23,7 +23,7 @@ type node struct {
 func startNode(t *testing.T, s Store) *node {
 	t.Helper()
 	d := listen(t, core.DaemonOptions{})
-	server := NewServer(s, ServerOptions{URI: d.URI(ObjectID)})
+	server := NewServer(s, ServerOptions{URI: d.URI(ObjectID), Events: d.URI(EventsID)})
 	if _, err := d.Register(ObjectID, server.Servant(), core.ObjectOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,19 @@ import (
 	"github.com/pyro-cluster/pyro-cluster/fsm"
 )
 
-// ObjectID is the id and the name of the name server, AdminID the id of the object that tells about the cluster's nodes.
+// ObjectID is the id and the name of the name server, AdminID the id of the object that tells about the cluster's nodes, EventsID the id
+// and the name of the event server that each node has.
 const (
 	ObjectID = "Pyro.NameServer"
 	AdminID  = "Pyro.Cluster"
+	EventsID = "Pyro.EventService"
 )
 
-// ownTag is the metadata of the name server's own entry, as Pyro5 writes it.
-const ownTag = "class:Pyro5.nameserver.NameServer"
+// ownTag is the metadata of the name server's own entry, as Pyro5 writes it; eventsTag that of the event server.
+const (
+	ownTag    = "class:Pyro5.nameserver.NameServer"
+	eventsTag = "class:pyro_cluster.EventService"
+)
 
 // groupTag is how a tag begins that makes an entry a member of a group.
 const groupTag = "group:"
@@ -39,23 +44,28 @@ type Store interface {
 // ServerOptions set up a [Server].
 type ServerOptions struct {
 	URI    core.URI     // of this node's name server, as others reach it
+	Events core.URI     // of this node's event server; zero if nodes have none
 	Logger *slog.Logger // gets every change with the address of who made it, at level debug; nil discards it
 }
 
 // Server is the name server of one node: the interface of Pyro5's (Pyro5 docs, "Name Server") and object groups.  All of its state is in
 // the [Store], but its own entry: that is made up by the node that answers, and cannot be changed.
 //
+// The name of the event server is made up too, while nobody has registered it: a lookup gives that of the node that answers, members gives
+// those of all nodes.  It is no entry, so it is not counted or listed, and cannot be removed.
+//
 // Reads and writes are linearizable.  When the store cannot answer, the caller gets a ConnectionClosedError, upon which Pyro's clients
 // drop the connection and so can go to another node; a NamingError is always the truth.
 type Server struct {
-	store Store
-	uri   core.URI
-	log   *slog.Logger
+	store  Store
+	uri    core.URI
+	events core.URI
+	log    *slog.Logger
 }
 
 // NewServer returns the name server of the node that s belongs to.
 func NewServer(s Store, opts ServerOptions) *Server {
-	return &Server{store: s, uri: opts.URI, log: loggerOr(opts.Logger)}
+	return &Server{store: s, uri: opts.URI, events: opts.Events, log: loggerOr(opts.Logger)}
 }
 
 func loggerOr(l *slog.Logger) *slog.Logger {
@@ -219,7 +229,7 @@ func (s *Server) count(ctx context.Context, _ []any) (any, error) {
 	return v.Count() + 1, nil
 }
 
-// found is a name as callers see it: an entry, a group, or the name server itself.
+// found is a name as callers see it: an entry, a group, or what the node makes up.
 type found struct {
 	name string
 	uri  string
@@ -237,7 +247,25 @@ func (s *Server) find(v *fsm.View, name string) (found, bool) {
 	if g, ok := v.Group(name); ok {
 		return found{name, pick(g.Members).URI, g.Tags}, true
 	}
+	if s.isEvents(name) {
+		return found{name, s.events.String(), []string{eventsTag}}, true
+	}
 	return found{}, false
+}
+
+// isEvents reports whether name, if it is not registered, is that of the nodes' event servers.
+func (s *Server) isEvents(name string) bool { return name == EventsID && s.events != core.URI{} }
+
+// eventServers returns those of all nodes, this one's first.
+func (s *Server) eventServers(v *fsm.View) []fsm.Member {
+	own := s.events.String()
+	members := []fsm.Member{{ID: own, URI: own}}
+	for _, n := range v.Nodes() {
+		if uri := "PYRO:" + EventsID + "@" + n.PyroAddress; uri != own && n.PyroAddress != "" {
+			members = append(members, fsm.Member{ID: uri, URI: uri})
+		}
+	}
+	return members
 }
 
 func (s *Server) own() found { return found{ObjectID, s.uri.String(), []string{ownTag}} }
@@ -659,7 +687,10 @@ func (s *Server) members(ctx context.Context, args []any) (any, error) {
 	if !ok {
 		return nil, unknownName(name)
 	}
-	e, _ := v.Entry(name)
+	e, registered := v.Entry(name)
+	if !registered && s.isEvents(name) {
+		return groupDict(name, v.Revision(), s.eventServers(v)), nil
+	}
 	return groupDict(name, e.Modified, []fsm.Member{{ID: f.uri, URI: f.uri}}), nil
 }
 

@@ -323,18 +323,22 @@ func TestRules(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSubject()
-			for i, st := range tt.steps {
-				got, err := s.call(t, st.method, st.args...)
-				if st.class != "" {
-					checkException(t, err, st.class, st.text)
-				} else if err != nil {
-					t.Fatalf("step %d: %s%v: %v", i, st.method, st.args, err)
-				} else if !reflect.DeepEqual(got, st.want) {
-					t.Errorf("step %d: %s%v: got %#v, want %#v", i, st.method, st.args, got, st.want)
-				}
-			}
+			checkSteps(t, newSubject(), tt.steps)
 		})
+	}
+}
+
+func checkSteps(t *testing.T, s *subject, steps []step) {
+	t.Helper()
+	for i, st := range steps {
+		got, err := s.call(t, st.method, st.args...)
+		if st.class != "" {
+			checkException(t, err, st.class, st.text)
+		} else if err != nil {
+			t.Fatalf("step %d: %s%v: %v", i, st.method, st.args, err)
+		} else if !reflect.DeepEqual(got, st.want) {
+			t.Errorf("step %d: %s%v: got %#v, want %#v", i, st.method, st.args, got, st.want)
+		}
 	}
 }
 

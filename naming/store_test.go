@@ -108,9 +108,11 @@ type subject struct {
 	methods map[string]core.Method
 }
 
-func newSubject() *subject {
+func newSubject() *subject { return newSubjectWith(ServerOptions{URI: ownURI}) }
+
+func newSubjectWith(opts ServerOptions) *subject {
 	store := newFakeStore()
-	s := &subject{Server: NewServer(store, ServerOptions{URI: ownURI}), store: store, methods: map[string]core.Method{}}
+	s := &subject{Server: NewServer(store, opts), store: store, methods: map[string]core.Method{}}
 	for _, m := range s.Servant().Methods {
 		s.methods[m.Name] = m
 	}
