@@ -39,7 +39,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Group returns the members of a group; a plain name is a group of one.  Members whose address nobody can call directly, because it is
+// Group returns the members of a group; a plain name is a group of one, and [EventsID] that of all nodes.  Members whose address nobody can call directly, because it is
 // no PYRO URI, are left out and logged.  The error is [ErrUnknownName] if there is no such name.
 //
 // A stock name server knows no groups: there every name is a group of one.

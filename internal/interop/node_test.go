@@ -51,9 +51,15 @@ func startNode(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { raft.Close() })
-	names := naming.NewServer(raft, naming.ServerOptions{URI: uri})
-	if _, err := d.Register(naming.ObjectID, names.Servant(), core.ObjectOptions{}); err != nil {
-		t.Fatal(err)
+	names := naming.NewServer(raft, naming.ServerOptions{URI: uri, Events: d.URI(naming.EventsID)})
+	publish := func(context.Context, []any) (any, error) { return nil, nil }
+	for id, servant := range map[string]*core.Servant{
+		naming.ObjectID: names.Servant(),
+		naming.EventsID: {Class: "EventService", Methods: []core.Method{{Name: "publish", Func: publish}}}, // to be found, no more
+	} {
+		if _, err := d.Register(id, servant, core.ObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())

@@ -44,6 +44,23 @@ def other_datagrams_get_no_answer():
 
 
 @check
+def the_event_server():
+    # spec: E1: every node is one, by a name that is not among the registered
+    uri = "PYRO:Pyro.EventService@%s:%d" % (HOST, PORT)
+    for serializer in ("serpent", "json", "msgpack"):
+        ns = Pyro5.api.locate_ns(HOST, PORT)
+        ns._pyroSerializer = serializer
+        equal(str(ns.lookup("Pyro.EventService")), uri)
+        found, tags = ns.lookup("Pyro.EventService", return_metadata=True)
+        equal((str(found), set(tags)), (uri, {"class:pyro_cluster.EventService"}))
+        equal(list(ns.list()), ["Pyro.NameServer"])
+    for name in ("PYRONAME:Pyro.EventService", "PYRONAME:Pyro.EventService@%s:%d" % (HOST, PORT)):
+        with Pyro5.api.Proxy(name) as proxy:
+            proxy._pyroBind()
+            equal(str(proxy._pyroUri), uri)
+
+
+@check
 def names_without_a_name_server():
     # spec: A2, A3
     ns = Pyro5.api.locate_ns(HOST, PORT)
