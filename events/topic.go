@@ -26,7 +26,7 @@ const (
 const maxPatternBytes = len(topicKind) + maxTopicBytes
 
 // maxInstructions bounds the compiled form of an expression, and so the time of a match, which is in proportion to that and to the topic:
-// the worst takes less than a millisecond.
+// about a millisecond at worst.
 const maxInstructions = 500
 
 // CheckTopic returns an error that says why nobody may publish to topic, or nil.  A topic is 1 to 255 bytes of UTF-8, as written and in
