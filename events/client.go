@@ -2,10 +2,22 @@ package events
 
 import (
 	"context"
-	"iter"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
+)
+
+const (
+	nodePause  = 20 * time.Millisecond // between two attempts at nodes that do not answer; grows to maxPause
+	maxPause   = time.Second
+	openLimit  = 10 * time.Second // for a subscription to be made
+	closeLimit = time.Second      // for a node to be told that a subscription ended
 )
 
 // ClientOptions set up a [Client]; the zero value is useful.
@@ -18,77 +30,111 @@ type ClientOptions struct {
 
 // Client publishes and subscribes.  It is given several nodes of one cluster and works with any that answers: when its node dies, it goes on
 // with another one.  Its methods are safe for concurrent use.
-type Client struct{}
+type Client struct {
+	nodes     []core.URI // of their event servers
+	opts      ClientOptions
+	publisher publisher
 
-// NewClient returns a client for nodes given as host or host:port (the port of Pyro clients, 9090 by default); it does no I/O.
-func NewClient(nodes []string, opts ClientOptions) (*Client, error) { panic("stub") }
+	ctx    context.Context // ends with the client
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
 
-// Publish publishes a message, any value that [core.Proxy.Call] takes as an argument, and waits until a node has it.  Calls of several goroutines
-// share messages to the node.  The order of a program's events is that in which it calls Publish.
-//
-// On error the event may have been published: a *[core.TransportError] with Written says so.  It is never sent twice: what a node surely
-// did not get goes to another one until ctx ends.
-func (c *Client) Publish(ctx context.Context, topic string, message any) error { panic("stub") }
-
-// PublishAsync is Publish without the wait; it waits only for room in the client's buffer.  Flush tells the first error.
-func (c *Client) PublishAsync(ctx context.Context, topic string, message any) error { panic("stub") }
-
-// Flush waits until nodes have all that was published before, and returns the first error since the last Flush.
-func (c *Client) Flush(ctx context.Context) error { panic("stub") }
-
-// SubscribeOptions say what to subscribe to.
-type SubscribeOptions struct {
-	Topics      []string // exact, or with wildcard tokens: "prices.*.eur", "prices.>"
-	Expressions []string // regular expressions of Python, case-insensitive, matched at the beginning of a topic
-	Policy      Policy   // empty means DropOldest
-	Queue       int      // events; zero means DefaultQueue
+	mu     sync.Mutex // guards closed, so that nothing begins after Close
+	closed bool
 }
 
-// Subscribe returns a subscription once a node has it: events published from then on, through any node of the cluster, are heard.
-func (c *Client) Subscribe(ctx context.Context, opts SubscribeOptions) (*Subscription, error) {
-	panic("stub")
+// NewClient returns a client for nodes given as host or host:port (the port of Pyro clients, 9090 by default); it does no I/O.
+func NewClient(nodes []string, opts ClientOptions) (*Client, error) {
+	if len(nodes) == 0 {
+		return nil, errors.New("events: no nodes given")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	opts.Proxy.Serializer, opts.Proxy.Resolver, opts.Proxy.MaxConns = defaultMessage, nil, 1
+	c := &Client{opts: opts}
+	for _, node := range nodes {
+		uri, err := core.ParseURI("PYRONAME:" + ObjectID + "@" + node) // the form with a default port
+		if err != nil {
+			return nil, fmt.Errorf("events: node %q: want host or host:port: %w", node, err)
+		}
+		uri.Protocol = "PYRO"
+		c.nodes = append(c.nodes, uri)
+	}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.publisher.init()
+	rand.Read(c.publisher.id[:])
+	return c, nil
+}
+
+// start runs f until the client is closed; false if it is closed already.
+func (c *Client) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.wg.Go(f)
+	}
+	return !c.closed
 }
 
 // Topics lists what is subscribed to and published, as far as the node that is asked knows.
-func (c *Client) Topics(ctx context.Context) ([]TopicInfo, error) { panic("stub") }
+func (c *Client) Topics(ctx context.Context) ([]TopicInfo, error) {
+	var err error
+	for at := range c.rounds() {
+		proxy := core.NewProxy(c.nodes[at], c.opts.Proxy)
+		var list []TopicInfo
+		err = proxy.Call(ctx, "topics", &list)
+		proxy.Close()
+		if err == nil || !elsewhere(err) || ctx.Err() != nil {
+			return list, err
+		}
+	}
+	return nil, err
+}
 
-// Close ends all subscriptions.
-func (c *Client) Close() error { panic("stub") }
+// rounds goes through the nodes once, from a random one on.
+func (c *Client) rounds() func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		first := mathrand.IntN(len(c.nodes))
+		for i := range c.nodes {
+			if !yield((first + i) % len(c.nodes)) {
+				return
+			}
+		}
+	}
+}
+
+// elsewhere reports whether another node may be able to do what this one surely did not.
+func elsewhere(err error) bool {
+	if core.OutcomeOf(err) == core.CallNotExecuted {
+		_, local := errors.AsType[*core.LocalError](err)
+		return !local
+	}
+	return isClosing(err)
+}
+
+// isClosing reports whether a node said that it stops, or cannot reach the others.
+func isClosing(err error) bool {
+	remote, ok := errors.AsType[*core.RemoteError](err)
+	return ok && remote.Is(core.ConnectionClosedError)
+}
+
+// Close ends all subscriptions, and the calls under way.  What PublishAsync left in the buffer is not published: Flush first.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel(core.ErrClosed)
+	c.wg.Wait()
+	return nil
+}
 
 // TopicInfo describes a pattern that is subscribed to, or a topic that was published to.
 type TopicInfo struct {
-	Pattern   string // "news", "prices.>" or a regular expression
-	Kind      string // "topic", "wildcard" or "expression"
-	Streams   int    // subscribers of this node
-	Callbacks int    // subscribers of the cluster
-	Nodes     int    // other nodes with streams for it
-	Published uint64 // events that this node got from publishers, for a topic
+	Pattern   string `pyro:"pattern"`   // "news", "prices.>" or a regular expression
+	Kind      string `pyro:"kind"`      // "topic", "wildcard" or "expression"
+	Streams   int    `pyro:"streams"`   // subscribers of this node
+	Callbacks int    `pyro:"callbacks"` // subscribers of the cluster
+	Nodes     int    `pyro:"nodes"`     // other nodes with streams for it
+	Published uint64 `pyro:"published"` // events that this node got from publishers, for a topic
 }
-
-// Subscription is a stream of events.  Next and All are for one goroutine at a time; Close may be called by any.
-type Subscription struct{}
-
-// Next returns the next event.  A *[LostError] tells of events that were lost at this place, and is not the end.  Other errors are: ctx's when
-// it ended (the subscription goes on), [core.ErrClosed] after Close, and a *[EndedError] when the policy Disconnect ended it.
-// While no node answers, Next waits.
-func (s *Subscription) Next(ctx context.Context) (Event, error) { panic("stub") }
-
-// All returns the events until ctx ends, or the subscription; the last error is yielded if it is not that of ctx.  After a *[LostError] the
-// loop can go on.
-func (s *Subscription) All(ctx context.Context) iter.Seq2[Event, error] { panic("stub") }
-
-// Close ends the subscription.
-func (s *Subscription) Close() error { panic("stub") }
-
-// LostError tells a subscriber that events are missing.
-type LostError struct {
-	Count  uint64 // zero if nobody knows how many, perhaps none
-	Reason string // "queue full", "node n2 lost, now at n3"
-}
-
-func (e *LostError) Error() string { panic("stub") }
-
-// EndedError tells a subscriber that its node ended the subscription.
-type EndedError struct{ Reason string }
-
-func (e *EndedError) Error() string { return "events: subscription ended: " + e.Reason }

@@ -93,14 +93,34 @@ func msgpackBin(b []byte) ([]byte, bool) {
 //	1 byte    serializer of the message
 //	bytes     message: uvarint length, bytes
 func (e *Event) append(b []byte) []byte {
+	b = binary.AppendUvarint(e.appendHead(b), uint64(len(e.payload)))
+	return append(b, e.payload...)
+}
+
+// appendHead is append up to the message.
+func (e *Event) appendHead(b []byte) []byte {
 	b = append(b, e.publisher[:]...)
 	b = binary.AppendUvarint(b, e.sequence)
 	b = binary.AppendVarint(b, e.Time.UnixNano())
 	b = binary.AppendUvarint(b, uint64(len(e.Topic)))
 	b = append(b, e.Topic...)
-	b = append(b, e.serializer)
-	b = binary.AppendUvarint(b, uint64(len(e.payload)))
-	return append(b, e.payload...)
+	return append(b, e.serializer)
+}
+
+// appendBin appends p as a message of msgpack, with its length, without the way through the serializer.
+func appendBin(b, p []byte) []byte {
+	var head [5]byte
+	h := head[:0]
+	switch n := len(p); {
+	case n <= 0xff:
+		h = append(h, 0xc4, byte(n))
+	case n <= 0xffff:
+		h = binary.BigEndian.AppendUint16(append(h, 0xc5), uint16(n))
+	default:
+		h = binary.BigEndian.AppendUint32(append(h, 0xc6), uint32(n))
+	}
+	b = binary.AppendUvarint(b, uint64(len(h)+len(p)))
+	return append(append(b, h...), p...)
 }
 
 // errMalformed is bytes that are no event, or no batch.
@@ -177,9 +197,18 @@ func (r *reader) end() error {
 
 // event reads what append wrote; the payload is a part of what is read.
 func (r *reader) event() Event {
+	return r.eventLike("")
+}
+
+// eventLike is event with a guess at the topic, which saves its memory if it is right.
+func (r *reader) eventLike(topic string) Event {
 	e := Event{publisher: r.publisher(), sequence: r.uint()}
 	e.Time = time.Unix(0, r.int())
-	e.Topic = r.string(maxTopicBytes)
+	if raw := r.bytes(maxTopicBytes); string(raw) == topic {
+		e.Topic = topic
+	} else {
+		e.Topic = string(raw)
+	}
 	e.serializer = r.byte()
 	e.payload = r.bytes(MaxEventBytes)
 	return e

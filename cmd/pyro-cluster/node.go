@@ -213,7 +213,7 @@ func (n *node) clusterOptions() cluster.Options {
 
 func (n *node) serveClients(ctx context.Context, services *sync.WaitGroup, fail context.CancelCauseFunc) error {
 	raft := n.raft.Load()
-	names := naming.NewServer(raft, naming.ServerOptions{URI: n.uri, Logger: n.cfg.log})
+	names := naming.NewServer(raft, naming.ServerOptions{URI: n.uri, Events: n.daemon.URI(events.ObjectID), Logger: n.cfg.log})
 	for id, servant := range map[string]*core.Servant{
 		naming.ObjectID: names.Servant(),
 		naming.AdminID:  naming.AdminServant(admin{raft}),

@@ -1,0 +1,303 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/pyro-cluster/pyro-cluster/core"
+)
+
+const (
+	readWait    = time.Second     // that a node may keep a question for events
+	readTimeout = 2 * time.Second // beyond that, until the node is given up
+)
+
+// SubscribeOptions say what to subscribe to.
+type SubscribeOptions struct {
+	Topics      []string // exact, or with wildcard tokens: "prices.*.eur", "prices.>"
+	Expressions []string // regular expressions of Python, case-insensitive, matched at the beginning of a topic
+	Policy      Policy   // empty means DropOldest
+	Queue       int      // events; zero means DefaultQueue
+}
+
+// check finds mistakes before a node is asked.
+func (o *SubscribeOptions) check() (map[string]any, error) {
+	if len(o.Topics)+len(o.Expressions) == 0 {
+		return nil, errors.New("events: nothing to subscribe to: give topics or expressions")
+	}
+	for _, s := range o.Topics {
+		if _, err := ParsePattern(s); err != nil {
+			return nil, fmt.Errorf("events: %w", err)
+		}
+	}
+	for _, s := range o.Expressions {
+		if _, err := ParseExpression(s); err != nil {
+			return nil, fmt.Errorf("events: %w", err)
+		}
+	}
+	policy, err := ParsePolicy(string(o.Policy))
+	if err != nil {
+		return nil, fmt.Errorf("events: %w", err)
+	}
+	queue, err := checkQueue(o.Queue)
+	if err != nil {
+		return nil, fmt.Errorf("events: %w", err)
+	}
+	return map[string]any{"topics": texts(o.Topics), "expressions": texts(o.Expressions), "policy": string(policy), "queue": queue}, nil
+}
+
+// Subscription is a stream of events.  Next and All are for one goroutine at a time; Close may be called by any.
+type Subscription struct {
+	c       *Client
+	options map[string]any
+	ctx     context.Context // ends with the subscription
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when the reader has ended
+	handed  chan handed
+	once    sync.Once
+
+	// Of the goroutine that calls Next.
+	current  handed
+	topic    string // of the last event, which the next mostly has, too
+	newest   publisherSet
+	terminal error
+}
+
+// handed is what the reader gives to Next: a batch, or why there is a gap, or the end.
+type handed struct {
+	batch batch
+	lost  *LostError
+	end   error
+}
+
+// Subscribe returns a subscription once a node has it: events published from then on, through any node of the cluster, are heard.  ctx bounds
+// only that.
+func (c *Client) Subscribe(ctx context.Context, opts SubscribeOptions) (*Subscription, error) {
+	options, err := opts.check()
+	if err != nil {
+		return nil, &core.LocalError{Err: err}
+	}
+	s := &Subscription{c: c, options: options, done: make(chan struct{}), handed: make(chan handed)}
+	s.ctx, s.cancel = context.WithCancelCause(c.ctx)
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	var conn *streamConn
+	for at := range c.rounds() {
+		conn, err = s.open(ctx, at)
+		break
+	}
+	if err != nil {
+		s.cancel(err)
+		return nil, err
+	}
+	if !c.start(func() { s.read(conn) }) {
+		conn.proxy.Close()
+		return nil, core.ErrClosed
+	}
+	return s, nil
+}
+
+// streamConn is a stream at a node.
+type streamConn struct {
+	at    int
+	proxy *core.Proxy
+	id    string
+}
+
+// open makes a stream at the first node that answers, from one on.
+func (s *Subscription) open(ctx context.Context, first int) (*streamConn, error) {
+	nodes := s.c.nodes
+	wait := nodePause
+	for i := 0; ; i++ {
+		at := (first + i) % len(nodes)
+		conn := &streamConn{at: at, proxy: core.NewProxy(nodes[at], s.c.opts.Proxy)}
+		callCtx, cancel := context.WithTimeout(ctx, readWait+readTimeout)
+		err := conn.proxy.Call(callCtx, "open_stream", &conn.id, s.options)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		conn.proxy.Close()
+		// A stream that was opened without our knowing ends by itself.
+		if ctx.Err() != nil || !elsewhere(err) && core.OutcomeOf(err) != core.CallUnknown {
+			return nil, err
+		}
+		s.c.opts.Logger.Debug("events: subscribe", "node", nodes[at].String(), "error", err)
+		if (i+1)%len(nodes) == 0 {
+			if !pause(ctx, wait) {
+				return nil, err
+			}
+			wait = min(2*wait, maxPause)
+		}
+	}
+}
+
+// read asks for events until the subscription ends, at one node after the other.
+func (s *Subscription) read(conn *streamConn) {
+	defer close(s.done)
+	for {
+		reason, end := s.follow(conn)
+		s.leave(conn)
+		if end != nil || s.ctx.Err() != nil {
+			s.hand(handed{end: end})
+			return
+		}
+		from := s.c.nodes[conn.at]
+		next, err := s.open(s.ctx, (conn.at+1)%len(s.c.nodes))
+		if err != nil {
+			s.hand(handed{end: &EndedError{Reason: err.Error()}})
+			return
+		}
+		conn = next
+		to := s.c.nodes[conn.at]
+		s.c.opts.Logger.Info("events: moved", "from", from.String(), "to", to.String(), "reason", reason)
+		s.hand(handed{lost: &LostError{Reason: fmt.Sprintf("node %s: %v; now at %s", address(from), reason, address(to))}})
+	}
+}
+
+func address(uri core.URI) string { return fmt.Sprintf("%s:%d", uri.Host, uri.Port) }
+
+// follow hands out batches until the stream breaks, which has a reason, or the subscription is to end.
+func (s *Subscription) follow(conn *streamConn) (reason, end error) {
+	for {
+		var raw []byte
+		ctx, cancel := context.WithTimeoutCause(s.ctx, readWait+readTimeout, errors.New("no answer"))
+		err := conn.proxy.Call(ctx, "read_stream", &raw, conn.id, readWait.Seconds())
+		cancel()
+		if err != nil {
+			return err, nil
+		}
+		b, err := parseBatch(raw)
+		if err != nil {
+			return err, nil
+		}
+		if len(b.events.b) > 0 || b.lost > 0 || b.reason != "" && b.status == streamOpen {
+			if !s.hand(handed{batch: b}) {
+				return nil, nil
+			}
+		}
+		switch b.status {
+		case streamGone:
+			return errors.New(b.reason), nil
+		case streamCut:
+			return nil, &EndedError{Reason: b.reason}
+		}
+	}
+}
+
+// hand waits until Next takes something; false if the subscription has ended.
+func (s *Subscription) hand(h handed) bool {
+	select {
+	case s.handed <- h:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// leave ends the connection, and the stream if the node is there.
+func (s *Subscription) leave(conn *streamConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	if s.ctx.Err() != nil { // otherwise it is the node that ended it
+		conn.proxy.Call(ctx, "close_stream", nil, conn.id) // or it ends by itself
+	}
+	conn.proxy.Close()
+}
+
+// Next returns the next event.  A *[LostError] tells of events that were lost at this place, and is not the end.  Other errors are: ctx's when
+// it ended (the subscription goes on), [core.ErrClosed] after Close, and a *[EndedError] when the policy Disconnect ended it.
+// While no node answers, Next waits.
+func (s *Subscription) Next(ctx context.Context) (Event, error) {
+	for {
+		if e, ok, err := s.fromBatch(); ok || err != nil {
+			return e, err
+		}
+		if s.terminal != nil {
+			return Event{}, s.terminal
+		}
+		select {
+		case h := <-s.handed:
+			s.current, s.terminal = h, h.end
+		case <-s.ctx.Done():
+			s.terminal = core.ErrClosed
+		case <-ctx.Done():
+			return Event{}, context.Cause(ctx)
+		}
+	}
+}
+
+// fromBatch returns the next event, or loss, of the batch that is at hand.
+func (s *Subscription) fromBatch() (e Event, ok bool, err error) {
+	h := &s.current
+	if lost := h.lost; lost != nil {
+		h.lost = nil
+		return Event{}, false, lost
+	}
+	if b := &h.batch; b.lost > 0 || b.reason != "" && b.status == streamOpen {
+		lost := &LostError{Count: b.lost, Reason: b.reason}
+		if b.lost, b.reason = 0, ""; lost.Reason == "" {
+			lost.Reason = "queue full"
+		}
+		return Event{}, false, lost
+	}
+	for r := &h.batch.events; len(r.b) > 0; {
+		e := r.eventLike(s.topic)
+		if r.err != nil {
+			return Event{}, false, &LostError{Reason: r.err.Error()}
+		}
+		s.topic = e.Topic
+		// What comes late or twice, by a node from which the subscription moved or a publisher moved, is not delivered.
+		if s.newest.advance(e.publisher, e.sequence) {
+			return e, true, nil
+		}
+	}
+	return Event{}, false, nil
+}
+
+// All returns the events until ctx ends, or the subscription; the last error is yielded if it is not that of ctx.  After a *[LostError] the
+// loop can go on.
+func (s *Subscription) All(ctx context.Context) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			e, err := s.Next(ctx)
+			_, lost := errors.AsType[*LostError](err)
+			if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+				return
+			}
+			if !yield(e, err) || err != nil && !lost {
+				return
+			}
+		}
+	}
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() error {
+	s.cancel(core.ErrClosed)
+	<-s.done
+	return nil
+}
+
+// LostError tells a subscriber that events are missing.
+type LostError struct {
+	Count  uint64 // zero if nobody knows how many, perhaps none
+	Reason string // "queue full", "node n2:9090: connection refused; now at n3:9090"
+}
+
+func (e *LostError) Error() string {
+	if e.Count == 0 {
+		return "events: some may be lost: " + e.Reason
+	}
+	return fmt.Sprintf("events: %d lost: %s", e.Count, e.Reason)
+}
+
+// EndedError tells a subscriber that its node ended the subscription.
+type EndedError struct{ Reason string }
+
+func (e *EndedError) Error() string { return "events: subscription ended: " + e.Reason }
