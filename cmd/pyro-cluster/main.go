@@ -75,7 +75,7 @@ Exit codes: 0 done; 1 the operation failed; 2 wrong usage; 3 nothing reachable, 
 	flags.StringSliceVar(&g.nodes, "ns", []string{"localhost:9090"}, "nodes to ask, `host:port,...`; any of them will do")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "for the whole operation, retries included")
 	flags.VarP(&enum{&g.output, []string{"table", "json"}}, "output", "o", "how results are printed")
-	root.AddCommand(newServer(), newDev(g), newNS(g), newCall(g), newCluster(g), newLoadtest(g), newVersion(g))
+	root.AddCommand(newServer(), newDev(g), newNS(g), newCall(g), newEvents(g), newCluster(g), newLoadtest(g), newVersion(g))
 	root.SetHelpCommand(newHelp(root))
 	return root
 }
