@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"loadtest/traffic":        {"loadtest/ledger"},
 	"loadtest/report":         {"loadtest/ledger"},
 	"loadtest/servant":        {"core", "naming", "loadtest/ledger"},
-	"loadtest/peer":           {"core"},
+	"loadtest/peer":           {"core", "events"},
 	"loadtest/bench":          {"internal/spawn", "loadtest/bench/benchpb", "loadtest/peer"},
 	"loadtest/bench/benchpb":  {},
 	"cmd/pyro-cluster":        {"core", "failover", "naming", "events", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/fault", "loadtest/peer", "loadtest/report", "loadtest/servant"},
@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},
 	"examples/greeter/server": {"core", "naming"},
 	"examples/greeter/client": {"failover", "naming"},
+	"examples/chat":           {"events"},
 }
 
 // foreign lists packages of others that must stay out, whoever pulls them in.

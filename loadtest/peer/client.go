@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -28,9 +29,12 @@ func measure(ctx context.Context, p Peer, o options) (*Result, error) {
 	defer c.pool.Close()
 	defer context.AfterFunc(run, func() { c.pool.Close() })() // ends the calls under way
 	var r *Result
-	if o.work.newCaller == nil {
+	switch {
+	case o.work.events:
+		r, err = c.events(run)
+	case o.work.newCaller == nil:
 		r, err = c.oneway(run)
-	} else {
+	default:
 		r, err = c.closedLoop(run)
 	}
 	if err := context.Cause(run); err != nil {
@@ -240,11 +244,11 @@ var errPoolClosed = errors.New("the run has ended")
 // pool holds the connections of a run, so that they can be closed while calls hang.
 type pool struct {
 	mu     sync.Mutex // guards the following
-	conns  []Conn
+	conns  []io.Closer
 	closed bool
 }
 
-func (p *pool) add(c Conn) error {
+func (p *pool) add(c io.Closer) error {
 	p.mu.Lock()
 	closed := p.closed
 	if !closed {

@@ -26,11 +26,11 @@ func TestBadInput(t *testing.T) {
 		{"unknown flag", "server -load 3", "-load", true},
 		{"argument", "server W1", `"W1"`, true},
 		{"server: unknown work", "server -work W9", `"W9"`, true},
-		{"server: events", "server -work W7", "W7", true},
 		{"client: unknown work", "client -addr a -work w1", `"w1"`, true},
-		{"client: events", "client -addr a -work W7", "W7", true},
 		{"no address", "client -work W1", "-addr", true},
 		{"no server", "client -addr 127.0.0.1:1", "refused", false},
+		{"no server for events", "client -addr 127.0.0.1:1 -work W7", "refused", false},
+		{"publishers", "client -addr a -work W7 -concurrency 2", "one caller", true},
 		{"no server for oneway", "client -addr 127.0.0.1:1 -work W5", "refused", false},
 		{"no address that can be", "client -addr nonsense", "nonsense", false},
 		{"no duration", "client -addr a -duration 0s", "-duration", true},
@@ -76,8 +76,19 @@ func TestHelp(t *testing.T) {
 	for _, args := range []string{"-h", "-help", "--help", "server -h", "client --help"} {
 		var out bytes.Buffer
 		err := Main(t.Context(), Pyro(), strings.Fields(args), &out)
-		if err != nil || !strings.Contains(out.String(), "W6") || !strings.Contains(out.String(), "-server-pids") {
+		if err != nil || !strings.Contains(out.String(), "W7") || !strings.Contains(out.String(), "-server-pids") {
 			t.Errorf("%s: got %v, %q, want help", args, err, &out)
+		}
+	}
+}
+
+// TestNoEvents has a system that has none.
+func TestNoEvents(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"server -work W7", "client -addr a -work W7"} {
+		err := Main(t.Context(), Peer{}, strings.Fields(command), io.Discard)
+		if !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "W7 is events") || !strings.HasSuffix(err.Error(), "W5, W6") {
+			t.Errorf("%s: got %v, want a line that says so and what there is", command, err)
 		}
 	}
 }

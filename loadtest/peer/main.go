@@ -36,6 +36,7 @@ Works:
   W4  echo of 1 MiB of bytes, 1 caller
   W5  one-way messages, 1 caller
   W6  64 callers as in W2, and 1,000 connections with a call a second each
+  W7  events of 128 bytes, 1 publisher, 10 subscribers, at most 4,096 not yet received by the slowest
 
 Flags of client:
 `
@@ -66,14 +67,14 @@ func Main(ctx context.Context, p Peer, args []string, stdout io.Writer) error {
 	if command != "server" && command != "client" {
 		return usagef("unknown command %q: start with server or client, or see -h", command)
 	}
-	o, err := parse(rest)
+	o, err := parse(p, rest)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return printHelp(stdout)
 	case err != nil:
 		return fmt.Errorf("%s: %w", command, err)
 	case command == "server":
-		err = serve(ctx, p, stdout)
+		err = serve(ctx, p, o.work, stdout)
 	case o.addr == "":
 		err = usagef("-addr is missing: give the token that the server printed")
 	default:
@@ -88,7 +89,7 @@ func Main(ctx context.Context, p Peer, args []string, stdout io.Writer) error {
 func isHelp(arg string) bool { return slices.Contains([]string{"-h", "-help", "--help"}, arg) }
 
 // newFlags returns the flags, and a function that checks what they were set to.
-func newFlags() (fs *flag.FlagSet, check func() (options, error)) {
+func newFlags(p Peer) (fs *flag.FlagSet, check func() (options, error)) {
 	var o options
 	fs = flag.NewFlagSet("", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // of complaints, which parse returns as errors
@@ -100,11 +101,11 @@ func newFlags() (fs *flag.FlagSet, check func() (options, error)) {
 	fs.IntVar(&o.idle, "idle", 1000, "connections with a call a second in W6")
 	pids := fs.String("server-pids", "", "`processes` whose CPU and memory are the server's, separated by commas")
 	fs.StringVar(&o.ctl, "ctl", "", "`host:port` that counts the server's allocations")
-	return fs, func() (options, error) { return o.checked(*name, *pids) }
+	return fs, func() (options, error) { return o.checked(p, *name, *pids) }
 }
 
-func parse(args []string) (options, error) {
-	fs, check := newFlags()
+func parse(p Peer, args []string) (options, error) {
+	fs, check := newFlags(p)
 	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return options{}, err
 	} else if err != nil {
@@ -122,9 +123,9 @@ const (
 	maxLatency = 60 * time.Second // that is told apart in the histogram
 )
 
-func (o options) checked(name, pids string) (options, error) {
+func (o options) checked(p Peer, name, pids string) (options, error) {
 	var err error
-	if o.work, err = workNamed(name); err != nil {
+	if o.work, err = p.workNamed(name); err != nil {
 		return o, err
 	}
 	if o.serverPIDs, err = parsePIDs(pids); err != nil {
@@ -169,7 +170,7 @@ func parsePIDs(list string) ([]int, error) {
 }
 
 func printHelp(w io.Writer) error {
-	fs, _ := newFlags()
+	fs, _ := newFlags(Peer{})
 	var text strings.Builder
 	text.WriteString(usage)
 	fs.SetOutput(&text)

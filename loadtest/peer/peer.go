@@ -10,7 +10,7 @@
 // The token says where the server is.  pids are the processes whose CPU and memory are the server's.  ctl is an address that answers each line
 // with the number of heap objects that the server has allocated.
 //
-// [Pyro] is the peer that this project's own object layer is.
+// [Pyro] is the peer that this project's own object layer and event server are.
 package peer
 
 import (
@@ -40,6 +40,20 @@ type Conn interface {
 	Close() error
 }
 
+// Broker is a client's connection to the peer's event server, on which it either publishes or subscribes, to one topic that all use.  Contexts
+// and Close are as those of [Conn].
+type Broker interface {
+	// Publish sends p, which it does not keep, to all who subscribe.  It may leave it in a buffer.
+	Publish(ctx context.Context, p []byte) error
+	// Flush sends what Publish left in buffers.
+	Flush(ctx context.Context) error
+	// Subscribe returns when events that are published from then on are heard.
+	Subscribe(ctx context.Context) error
+	// Next returns the next event, which may be overwritten by the call after it.  Events that the system has lost it leaves out.
+	Next(ctx context.Context) ([]byte, error)
+	Close() error
+}
+
 // Service is what a server does for its clients, whatever the system.  Its methods are safe for concurrent use.
 type Service struct{ received atomic.Int64 }
 
@@ -61,4 +75,7 @@ type Peer struct {
 	Serve func(ctx context.Context, ln net.Listener, s *Service) error
 	// Dial connects to the server at address, host:port.  It may put off connecting until the first call.  ctx bounds Dial, not the connection.
 	Dial func(ctx context.Context, address string) (Conn, error)
+	// ServeBroker and DialBroker are the same for events; nil if the system has none.
+	ServeBroker func(ctx context.Context, ln net.Listener) error
+	DialBroker  func(ctx context.Context, address string) (Broker, error)
 }

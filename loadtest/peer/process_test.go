@@ -34,6 +34,7 @@ func TestProcesses(t *testing.T) {
 		{"W4", nil, 1, append([]string{"mb_s"}, latency...)},
 		{"W5", nil, 1, nil},
 		{"W6", []string{"-concurrency", "3", "-idle", "20"}, 23, append([]string{"idle_rate", "idle_p99_us"}, latency...)},
+		{"W7", nil, 11, nil},
 	} {
 		t.Run(row.work, func(t *testing.T) {
 			t.Parallel()
@@ -139,7 +140,7 @@ func TestServerGone(t *testing.T) {
 // TestServerDies kills the server under load.
 func TestServerDies(t *testing.T) {
 	t.Parallel()
-	for _, work := range []string{"W2", "W5"} {
+	for _, work := range []string{"W2", "W5", "W7"} {
 		t.Run(work, func(t *testing.T) {
 			t.Parallel()
 			server := startServer(t, work)

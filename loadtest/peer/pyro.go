@@ -11,8 +11,11 @@ import (
 // PyroObject is the id of the object that the server of [Pyro] serves.
 const PyroObject = "bench"
 
-// Pyro is this project's object layer: package core at both ends, with msgpack, and a connection for each concurrent caller.
-func Pyro() Peer { return Peer{Serve: servePyro, Dial: dialPyro} }
+// Pyro is this project's object layer: package core at both ends, with msgpack, and a connection for each concurrent caller.  Its event server is that
+// of one node which keeps its state in memory: events do not pass through the log of a cluster.
+func Pyro() Peer {
+	return Peer{Serve: servePyro, Dial: dialPyro, ServeBroker: serveEvents, DialBroker: dialEvents}
+}
 
 func servePyro(ctx context.Context, ln net.Listener, s *Service) error {
 	d, err := core.NewDaemon(ln, core.DaemonOptions{})

@@ -5,9 +5,9 @@ import "github.com/HdrHistogram/hdrhistogram-go"
 // Result is the JSON object that a client prints.  Figures that a work or a system does not have are left out.
 type Result struct {
 	Work  string  `json:"work"`
-	Calls int64   `json:"calls"` // in the time measured, with those of idle connections; of one-way messages, those received
+	Calls int64   `json:"calls"` // in the time measured, with those of idle connections; of one-way messages and events, those received
 	Secs  float64 `json:"secs"`  // measured
-	Rate  float64 `json:"rate"`  // calls or messages per second, without those of idle connections
+	Rate  float64 `json:"rate"`  // calls, messages or deliveries per second, without those of idle connections
 
 	P50  float64 `json:"p50_us,omitempty"` // latency of the callers, in microseconds
 	P99  float64 `json:"p99_us,omitempty"`
@@ -21,7 +21,7 @@ type Result struct {
 
 	Conns       int     `json:"conns"`
 	MBPerSecond float64 `json:"mb_s,omitempty"`        // payload, counted once, in 1e6 bytes
-	Lost        int64   `json:"lost,omitempty"`        // one-way messages that did not arrive
+	Lost        int64   `json:"lost,omitempty"`        // one-way messages and deliveries that did not arrive
 	ServerRSS   float64 `json:"srv_rss_mb,omitempty"`  // resident memory, in 2^20 bytes
 	IdleRate    float64 `json:"idle_rate,omitempty"`   // calls per second of the idle connections together
 	IdleP99     float64 `json:"idle_p99_us,omitempty"` // their latency, in microseconds

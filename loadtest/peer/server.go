@@ -12,7 +12,7 @@ import (
 )
 
 // serve is the server command.
-func serve(ctx context.Context, p Peer, stdout io.Writer) error {
+func serve(ctx context.Context, p Peer, w work, stdout io.Writer) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -31,7 +31,11 @@ func serve(ctx context.Context, p Peer, stdout io.Writer) error {
 	counting, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { answerCounts(counting, ctl) })
-	err = p.Serve(ctx, ln, new(Service))
+	if w.events {
+		err = p.ServeBroker(ctx, ln)
+	} else {
+		err = p.Serve(ctx, ln, new(Service))
+	}
 	stop()
 	wg.Wait()
 	if ctx.Err() != nil {

@@ -12,9 +12,10 @@ import (
 type work struct {
 	name      string
 	callers   int                            // unless the command line says otherwise
-	newCaller func(conn Conn, id int) caller // nil: the work is one-way
+	newCaller func(conn Conn, id int) caller // nil: the work is one-way, or events
 	payload   int                            // bytes whose rate is reported
 	idle      bool                           // there are idle connections beside the callers
+	events    bool                           // for a Broker
 }
 
 // caller makes its n-th call and checks the answer.
@@ -27,27 +28,34 @@ var works = []work{
 	{name: "W4", callers: 1, newCaller: newBytesEcho, payload: bytesLen},
 	{name: "W5", callers: 1},
 	{name: "W6", callers: 64, newCaller: newAdder, idle: true},
+	{name: "W7", callers: 1, events: true},
 }
 
-// Works are the names of the works, in order.
-func Works() []string {
+// Works are the names of the works with calls, in order, which every system does.
+func Works() []string { return new(Peer).works() }
+
+// works are the names of those that the peer does.
+func (p *Peer) works() []string {
 	var names []string
 	for _, w := range works {
-		names = append(names, w.name)
+		if !w.events || p.DialBroker != nil {
+			names = append(names, w.name)
+		}
 	}
 	return names
 }
 
-func workNamed(name string) (work, error) {
+func (p *Peer) workNamed(name string) (work, error) {
 	for _, w := range works {
-		if w.name == name {
+		switch {
+		case w.name != name:
+		case w.events && p.DialBroker == nil:
+			return work{}, usagef("-work: %s is events, which this system does not have: choose one of %s", name, strings.Join(p.works(), ", "))
+		default:
 			return w, nil
 		}
 	}
-	if name == "W7" {
-		return work{}, usagef("-work: W7 is events, which there are none of yet: choose one of %s", strings.Join(Works(), ", "))
-	}
-	return work{}, usagef("-work: got %q, want one of %s", name, strings.Join(Works(), ", "))
+	return work{}, usagef("-work: got %q, want one of %s", name, strings.Join(p.works(), ", "))
 }
 
 // firstNumber makes all numbers that are sent need 8 bytes, so that all messages of a work have the same length in serializers that spend less
