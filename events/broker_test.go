@@ -601,6 +601,28 @@ func TestPassedOn(t *testing.T) {
 	l.await(t, int64(1))
 }
 
+// A callback that is too slow for the policy Disconnect loses its subscription, and can subscribe again.
+func TestCallbackDisconnected(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, "a")
+	l := newListener(t)
+	l.hold = make(chan struct{})
+	a := c.node("a")
+	a.mustCall("subscribe", "t", l.proxy(), "disconnect", int64(1))
+	a.mustCall("publish", "t", int64(1))
+	c.await("a call under way", func() bool { s := a.broker.Stats(); return s.Callbacks == 1 && s.Queued == 0 })
+	a.mustCall("publish", "t", int64(2))
+	a.mustCall("publish", "t", int64(3))
+	close(l.hold)
+	c.await("end of the subscription", func() bool { return a.broker.Stats().Callbacks == 0 })
+	if _, ok := c.state.View().Subscriber(l.uri.String()); ok {
+		t.Error("the subscriber is still in the state")
+	}
+	a.mustCall("subscribe", "t", l.proxy())
+	a.mustCall("publish", "t", int64(4))
+	l.await(t, int64(1), int64(4))
+}
+
 // A subscriber that subscribes again can change its policy; what waits for it stays in order.
 func TestReconfigure(t *testing.T) {
 	t.Parallel()

@@ -218,6 +218,9 @@ func (w *worker) run() {
 				return
 			}
 		case t.ended:
+			if t.reason != "" { // by its policy
+				w.end(t.reason)
+			}
 			return
 		default:
 			w.queue.wait(w.b.ctx, heartbeat)
@@ -351,16 +354,20 @@ func (w *worker) giveUp(cause error) bool {
 	if time.Since(w.success) < callbackPatience {
 		return false
 	}
-	w.b.opts.Logger.Warn("events: subscription ended, since its callback fails", "uri", w.uri.String(), "error", cause)
+	return w.end("callback fails: " + cause.Error())
+}
+
+// end ends the subscription, unless its program has subscribed again.
+func (w *worker) end(reason string) bool {
+	w.b.opts.Logger.Warn("events: subscription ended", "uri", w.uri.String(), "reason", reason)
 	ctx, cancel := context.WithTimeout(w.b.ctx, viewTimeout)
 	defer cancel()
 	_, err := w.b.cluster.Apply(ctx, fsm.Command{Kind: fsm.KindUnsubscribe, Name: w.uri.String(), IfModified: w.modified,
-		Actor: w.b.self, Reason: "callback fails: " + cause.Error()})
+		Actor: w.b.self, Reason: reason})
 	if err != nil {
 		w.b.opts.Logger.Warn("events: end a subscription", "uri", w.uri.String(), "error", err)
-		return false
 	}
-	return true
+	return err == nil
 }
 
 // reassign gives the callbacks of nodes that do not answer to others, while this node leads.
