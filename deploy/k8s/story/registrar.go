@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -192,6 +193,16 @@ func (r *registrar) take() registrations {
 	}
 	r.figures = registrations{}
 	return f
+}
+
+// noneYet says why no name has been registered yet; it is empty when one has.
+func (r *registrar) noneYet() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.acked) > 0 {
+		return ""
+	}
+	return "none yet: " + cmp.Or(r.figures.reason, "no answer")
 }
 
 // acknowledged are the names of which nothing may get lost any more, with their URIs.

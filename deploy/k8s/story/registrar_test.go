@@ -91,6 +91,12 @@ func TestRegistrar(t *testing.T) {
 			}
 			return registered(name), 10 * ms, true
 		}, 49, 1, 5100 * ms, "no answer in 5s"},
+		{"the answer is to another name", func(name, _ string) (string, time.Duration, bool) {
+			if number(name) == 50 {
+				return registered(namePrefix + "49"), 10 * ms, true
+			}
+			return registered(name), 10 * ms, true
+		}, 49, 1, 5100 * ms, "no answer in 5s"},
 		{"the stream breaks", func(name, _ string) (string, time.Duration, bool) {
 			return registered(name), 10 * ms, number(name) != 50
 		}, 97, 1, 0, "the stream ended"},

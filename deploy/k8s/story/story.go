@@ -46,6 +46,9 @@ type step struct {
 // settle is how long a step goes on after everything is ready: calls that it may have broken have ended by then.
 const settle = callTimeout + time.Second
 
+// firstNameLimit is how long a name may take when nothing is wrong.
+const firstNameLimit = time.Minute
+
 // say tells of progress.
 func (s *story) say(format string, args ...any) {
 	fmt.Fprintf(s.out, "%6.1fs  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
@@ -87,6 +90,12 @@ func (s *story) tell(ctx context.Context, m meter, steps []step, res *result) (e
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.registry.run(registering) }()
 	defer func() { cancel(); <-ended }()
+	// The first name has to wait until its connection into the cluster stands, which says nothing about any step.
+	err = waitFor(ctx, firstNameLimit, "the first registration", func(context.Context) (string, error) { return s.registry.noneYet(), nil })
+	if err != nil {
+		return err
+	}
+	s.registry.take()
 
 	var open *row // whose phase has not ended yet
 	end := func(next string) error {

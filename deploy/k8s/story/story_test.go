@@ -55,10 +55,13 @@ func (m *fakeMeter) names(context.Context) (map[string]string, error) {
 // tellOf tells a story of these steps with a name registered every second.
 func tellOf(t *testing.T, m *fakeMeter, steps ...step) (*result, error) {
 	t.Helper()
+	return tellWith(t, m, fakeStream(func(name, _ string) (string, time.Duration, bool) { return "registered " + name + "\n", 0, true }), steps...)
+}
+
+func tellWith(t *testing.T, m *fakeMeter, names func(context.Context) (*stream, error), steps ...step) (*result, error) {
+	t.Helper()
 	s := &story{out: io.Discard, began: time.Now()}
-	s.registry = newRegistrar(time.Second, time.Minute, fakeStream(func(name, _ string) (string, time.Duration, bool) {
-		return "registered " + name + "\n", 0, true
-	}))
+	s.registry = newRegistrar(time.Second, time.Minute, names)
 	m.registry, m.began = s.registry, time.Now()
 	res := &result{}
 	err := s.tell(t.Context(), m, steps, res)
@@ -147,6 +150,21 @@ func TestTellIsBrokenOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTellWithoutNames: a story in which nothing can be registered proves nothing, and is not begun.
+func TestTellWithoutNames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		refused := fakeStream(func(string, string) (string, time.Duration, bool) {
+			return "pyro-cluster: ns register: line 1: no answer\n", 0, false
+		})
+		m := &fakeMeter{}
+		res, err := tellWith(t, m, refused, lasting("one", time.Second, true))
+		if want := "the first registration: not within 1m0s: none yet: line 1: no answer"; err == nil || err.Error() != want || res.OK || len(m.phases) > 0 {
+			t.Errorf("got %v, ok %v, phases %q, want %s", err, res.OK, m.phases, want)
+		}
+	})
 }
 
 func TestPutRight(t *testing.T) {
