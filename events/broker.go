@@ -218,14 +218,12 @@ func (b *Broker) count(topic string) {
 // route gives an event to the subscribers of this node and to the nodes that have others, and adds to waits what its publisher has to wait for.
 func (b *Broker) route(e *routed, waits []roomWait) []roomWait {
 	b.local.match(e.folded, func(s *stream) {
-		s.queue.put(e)
-		waits = appendRoom(waits, s.queue)
+		waits = appendRoom(waits, s.queue.put(e))
 	})
 	b.called.match(e.folded, func(cb *callback) {
 		switch p := b.peers[cb.sub.Owner]; {
 		case cb.worker != nil:
-			cb.worker.queue.put(e)
-			waits = appendRoom(waits, cb.worker.queue)
+			waits = appendRoom(waits, cb.worker.queue.put(e))
 		case p != nil:
 			b.touch(p)
 			p.targets = append(p.targets, cb.sub.URI)
@@ -297,8 +295,8 @@ type roomWait struct {
 	topic string
 }
 
-func appendRoom(waits []roomWait, q *queue) []roomWait {
-	if room := q.roomWait(); room != nil {
+func appendRoom(waits []roomWait, room <-chan struct{}) []roomWait {
+	if room != nil {
 		return append(waits, roomWait{room: room})
 	}
 	return waits

@@ -203,7 +203,7 @@ func (w *worker) run() {
 	var missed loss
 	for w.b.ctx.Err() == nil {
 		w.calling.Store(true)
-		t := w.queue.take(one[:0], 1, maxReadBytes)
+		t := w.queue.take(one[:0], 1, batchBytes)
 		w.calling.Store(len(t.events) > 0)
 		missed.add(t.loss)
 		switch {

@@ -15,6 +15,10 @@ const ObjectID = "Pyro.EventService"
 // MaxEventBytes bounds the encoded message of an event.
 const MaxEventBytes = 128 << 10
 
+// batchBytes is how many bytes of events, and one event more, go into a message: as many as the connections' buffers keep room for between two
+// messages.
+const batchBytes = 60 << 10
+
 // maxTopicBytes bounds a topic, and the text of a pattern.
 const maxTopicBytes = 255
 
@@ -34,11 +38,11 @@ type Event struct {
 	payload    []byte // the message, encoded; shared with other events, never changed
 }
 
-// Decode stores the message in out, as [core.Convert] does.
+// Decode stores the message in out, as [core.Convert] does.  Bytes go into the memory that a *[]byte has already, if there is enough of it.
 func (e *Event) Decode(out any) error {
 	if b, ok := out.(*[]byte); ok && e.serializer == msgpackID {
 		if raw, ok := msgpackBin(e.payload); ok {
-			*b = append([]byte(nil), raw...)
+			*b = append((*b)[:0], raw...)
 			return nil
 		}
 	}

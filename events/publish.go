@@ -145,7 +145,7 @@ func (p *publisher) put(topic string, message any) (*outgoingBatch, error) {
 	b.events = encoded
 	b.count++
 	p.last = b
-	if b.count == maxPublishEvents || len(b.events) >= maxPublishBytes {
+	if b.count == maxPublishEvents || len(b.events) >= batchBytes {
 		p.waiting = append(p.waiting, b)
 		p.filling = nil
 	}

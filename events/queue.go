@@ -93,12 +93,12 @@ func (q *queue) blocks() bool {
 	return q.policy == Block
 }
 
-// put adds an event, or does what the policy says when the queue is full.
-func (q *queue) put(e *routed) {
+// put adds an event, or does what the policy says when the queue is full.  It returns what roomWait does after that.
+func (q *queue) put(e *routed) (room <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.ended {
-		return
+		return nil
 	}
 	if q.len() >= q.limit() || q.bytes+e.bytes() > maxQueueBytes {
 		switch {
@@ -106,10 +106,10 @@ func (q *queue) put(e *routed) {
 			q.loseAll(dropFull)
 			q.lose(dropFull, 1)
 			q.endLocked("queue full")
-			return
+			return nil
 		case q.policy != DropOldest || q.len() == 0:
 			q.lose(dropFull, 1)
-			return
+			return q.roomLocked()
 		}
 		for q.len() > 0 && (q.len() >= q.limit() || q.bytes+e.bytes() > maxQueueBytes) {
 			q.dropOldest()
@@ -119,13 +119,15 @@ func (q *queue) put(e *routed) {
 	q.after = loss{}
 	q.bytes += e.bytes()
 	q.signal()
+	return q.roomLocked()
 }
 
 // refuse drops an event that came too late to be delivered in order.
-func (q *queue) refuse(*routed) {
+func (q *queue) refuse(*routed) <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lose(dropLate, 1)
+	return nil
 }
 
 // waiting is how many events wait.
@@ -294,6 +296,10 @@ func (q *queue) fullLocked() bool {
 func (q *queue) roomWait() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.roomLocked()
+}
+
+func (q *queue) roomLocked() <-chan struct{} {
 	if q.policy != Block || !q.fullLocked() {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"sync"
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
@@ -13,7 +14,6 @@ const (
 	maxSilence    = 30 * time.Second // until a stream that nobody reads ends
 	maxReadWait   = 10 * time.Second
 	maxReadEvents = 4096
-	maxReadBytes  = 256 << 10
 	reapInterval  = time.Second
 )
 
@@ -74,16 +74,21 @@ func (b *Broker) readStream(ctx context.Context, id string, wait time.Duration) 
 	return batch
 }
 
+// takenEvents are slices for events on their way from a queue into a batch.
+var takenEvents = sync.Pool{New: func() any { return new([]*routed) }}
+
 func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters) (batch []byte, ended bool) {
 	deadline := time.Now().Add(wait)
-	t := s.queue.take(nil, maxReadEvents, maxReadBytes)
+	scratch := takenEvents.Get().(*[]*routed)
+	defer takenEvents.Put(scratch)
+	t := s.queue.take(*scratch, maxReadEvents, batchBytes)
 	for len(t.events) == 0 && t.loss == (loss{}) && !t.ended && ctx.Err() == nil {
 		left := time.Until(deadline)
 		if left <= 0 {
 			break
 		}
 		s.queue.wait(ctx, left)
-		t = s.queue.take(nil, maxReadEvents, maxReadBytes)
+		t = s.queue.take(*scratch, maxReadEvents, batchBytes)
 	}
 	status, reason := streamOpen, t.gap
 	switch {
@@ -101,6 +106,8 @@ func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters
 		batch = append(batch, e.wire...)
 	}
 	counted.streams.Add(uint64(len(t.events)))
+	clear(t.events)
+	*scratch = t.events
 	return batch, t.ended
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
@@ -58,7 +57,6 @@ type Subscription struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when the reader has ended
 	handed  chan handed
-	once    sync.Once
 
 	// Of the goroutine that calls Next.
 	current  handed
@@ -246,12 +244,16 @@ func (s *Subscription) fromBatch() (e Event, ok bool, err error) {
 		}
 		return Event{}, false, lost
 	}
-	for r := &h.batch.events; len(r.b) > 0; {
+	r := h.batch.events // a copy, which is cheaper to change than what the garbage collector watches
+	for len(r.b) > 0 {
 		e := r.eventLike(s.topic)
+		h.batch.events = r
 		if r.err != nil {
 			return Event{}, false, &LostError{Reason: r.err.Error()}
 		}
-		s.topic = e.Topic
+		if s.topic != e.Topic {
+			s.topic = e.Topic
+		}
 		// What comes late or twice, by a node from which the subscription moved or a publisher moved, is not delivered.
 		if s.newest.advance(e.publisher, e.sequence) {
 			return e, true, nil

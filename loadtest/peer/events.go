@@ -124,8 +124,9 @@ func (c *client) dialBroker(ctx context.Context) (Broker, error) {
 
 // receive checks that events come whole, in order and once, until ctx ends.
 func (c *client) receive(ctx context.Context, s *subscriber) {
+	patient := context.WithoutCancel(ctx)
 	for {
-		p, err := s.Next(context.WithoutCancel(ctx))
+		p, err := s.Next(patient)
 		if ctx.Err() != nil {
 			return
 		}

@@ -72,13 +72,13 @@ func (b *pyroBroker) Subscribe(ctx context.Context) (err error) {
 func (b *pyroBroker) Next(ctx context.Context) ([]byte, error) {
 	for {
 		e, err := b.subscription.Next(ctx)
-		if _, lost := errors.AsType[*events.LostError](err); lost {
-			continue // the numbers of events tell
+		if err == nil {
+			err = e.Decode(&b.latest)
+			return b.latest, err
 		}
-		if err != nil {
+		if _, lost := errors.AsType[*events.LostError](err); !lost {
 			return nil, err
-		}
-		return b.latest, e.Decode(&b.latest)
+		} // the numbers of events tell
 	}
 }
 
