@@ -364,23 +364,37 @@ func (b *Broker) waitTold(ctx context.Context, interest, subscribers uint64) {
 
 // publisherSet remembers the last number of each publisher, of a bounded number of them.  The zero value is ready.
 type publisherSet struct {
-	current, previous map[publisherID]uint64 // a publisher not heard of for a whole generation is forgotten
+	current, previous map[publisherID]*uint64 // a publisher not heard of for a whole generation is forgotten
+
+	latest publisherID // most events are of the same publisher as the one before
+	last   *uint64     // of latest; nil if there is none
 }
 
 // advance reports whether n is higher than the numbers seen before, and remembers it then.
 func (p *publisherSet) advance(id publisherID, n uint64) bool {
-	last, known := p.current[id]
-	if !known {
-		last = p.previous[id]
+	if p.last == nil || id != p.latest {
+		p.latest, p.last = id, p.lookup(id)
 	}
-	if n <= last {
+	if n <= *p.last {
 		return false
 	}
-	if p.current == nil || !known && len(p.current) >= maxPublishers/2 {
-		p.previous, p.current = p.current, make(map[publisherID]uint64)
-	}
-	p.current[id] = n
+	*p.last = n
 	return true
+}
+
+func (p *publisherSet) lookup(id publisherID) *uint64 {
+	if last := p.current[id]; last != nil {
+		return last
+	}
+	last := p.previous[id]
+	if last == nil {
+		last = new(uint64)
+	}
+	if p.current == nil || len(p.current) >= maxPublishers/2 {
+		p.previous, p.current = p.current, make(map[publisherID]*uint64)
+	}
+	p.current[id] = last
+	return last
 }
 
 var errDraining = errors.New("node is stopping")

@@ -229,10 +229,10 @@ func (n *testNode) read(stream string, want int) []any {
 		if b.lost > 0 || b.reason != "" {
 			got = append(got, fmt.Sprintf("lost %d %s", b.lost, b.reason))
 		}
-		for len(b.events.b) > 0 {
-			e := b.events.event()
+		for !b.isEmpty() {
+			e, nextErr := b.next()
 			v, err := e.Message()
-			if err := errors.Join(err, b.events.err); err != nil {
+			if err := errors.Join(err, nextErr); err != nil {
 				n.c.t.Fatal(err)
 			}
 			got = append(got, v)

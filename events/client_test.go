@@ -188,15 +188,15 @@ func TestNoRepetition(t *testing.T) {
 		t.Fatal(err)
 	}
 	batches := make(chan []byte, 10)
-	event := func(sequence int) []byte {
+	event := func(sequence int) []*routed {
 		e := testEvent(sequence).Event
 		e.publisher = publisherID{7}
-		return e.append(nil)
+		return []*routed{newRouted(e)}
 	}
 	send := func(lost uint64, sequences ...int) {
 		b := appendBatchHeader(nil, streamOpen, lost, "")
 		for _, n := range sequences {
-			b = append(b, event(n)...)
+			b = appendRuns(b, event(n))
 		}
 		batches <- b
 	}

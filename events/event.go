@@ -201,18 +201,9 @@ func (r *reader) end() error {
 
 // event reads what append wrote; the payload is a part of what is read.
 func (r *reader) event() Event {
-	return r.eventLike("")
-}
-
-// eventLike is event with a guess at the topic, which saves its memory if it is right.
-func (r *reader) eventLike(topic string) Event {
 	e := Event{publisher: r.publisher(), sequence: r.uint()}
 	e.Time = time.Unix(0, r.int())
-	if raw := r.bytes(maxTopicBytes); string(raw) == topic {
-		e.Topic = topic
-	} else {
-		e.Topic = string(raw)
-	}
+	e.Topic = r.string(maxTopicBytes)
 	e.serializer = r.byte()
 	e.payload = r.bytes(MaxEventBytes)
 	return e
@@ -224,7 +215,16 @@ func (r *reader) eventLike(topic string) Event {
 //	1 byte   batchStatus
 //	uvarint  events lost before these, as far as the node knows
 //	string   why the stream ended, empty while it goes on
-//	         events
+//	         runs
+//
+// A run is events that have all in common but their messages, and whose numbers follow each other, as those of one call mostly do:
+//
+//	16 bytes publisher
+//	uvarint  sequence of the first
+//	varint   time, nanoseconds since 1970
+//	string   topic: uvarint length, bytes
+//	1 byte   serializer of the messages
+//	uvarint  count of events, at least 1, and so many of: uvarint length, bytes
 const batchVersion = 1
 
 // batchStatus says how a stream goes on.
@@ -245,12 +245,41 @@ func appendBatchHeader(b []byte, status batchStatus, lost uint64, reason string)
 	return append(b, reason...)
 }
 
+// appendRuns appends events to a batch.
+func appendRuns(b []byte, events []*routed) []byte {
+	for len(events) > 0 {
+		n := runLength(events)
+		b = binary.AppendUvarint(events[0].appendHead(b), uint64(n))
+		for _, e := range events[:n] {
+			b = binary.AppendUvarint(b, uint64(len(e.payload)))
+			b = append(b, e.payload...)
+		}
+		events = events[n:]
+	}
+	return b
+}
+
+// runLength is how many of the first events make a run.
+func runLength(events []*routed) int {
+	first := events[0]
+	for i, e := range events {
+		if e.sequence != first.sequence+uint64(i) || e.publisher != first.publisher || e.Time != first.Time || e.Topic != first.Topic || e.serializer != first.serializer {
+			return i
+		}
+	}
+	return len(events)
+}
+
 // batch is a batch whose events are still to be read.
 type batch struct {
 	status batchStatus
 	lost   uint64
 	reason string
-	events reader
+
+	runs []byte
+	at   int    // of runs, where the next message or run begins
+	left uint64 // events of the run that are still to be read
+	like Event  // the next of them, without its message
 }
 
 func parseBatch(b []byte) (batch, error) {
@@ -258,7 +287,53 @@ func parseBatch(b []byte) (batch, error) {
 	if v := r.byte(); v != batchVersion && r.err == nil {
 		return batch{}, fmt.Errorf("%w: version %d", errMalformed, v)
 	}
-	out := batch{status: batchStatus(r.byte()), lost: r.uint(), reason: r.string(maxEndReason), events: r}
-	out.events.b = r.b
+	out := batch{status: batchStatus(r.byte()), lost: r.uint(), reason: r.string(maxEndReason)}
+	out.runs = r.b
 	return out, r.err
+}
+
+// isEmpty reports whether there are no events in it, or no more.
+func (b *batch) isEmpty() bool { return b.at == len(b.runs) }
+
+// next returns the next event; its payload is a part of what was parsed.  After an error the batch is empty.
+func (b *batch) next() (Event, error) {
+	if b.left == 0 {
+		if err := b.nextRun(); err != nil {
+			return Event{}, err
+		}
+	}
+	n, width := binary.Uvarint(b.runs[b.at:])
+	start := b.at + width
+	if width <= 0 || n > MaxEventBytes || n > uint64(len(b.runs)-start) || b.left > 1 && start+int(n) == len(b.runs) {
+		return Event{}, b.malformed()
+	}
+	e := b.like
+	b.like.sequence++
+	b.left--
+	b.at = start + int(n)
+	e.payload = b.runs[start:b.at:b.at]
+	return e, nil
+}
+
+func (b *batch) nextRun() error {
+	r := reader{b: b.runs[b.at:]}
+	e := Event{publisher: r.publisher(), sequence: r.uint()}
+	e.Time = time.Unix(0, r.int())
+	if raw := r.bytes(maxTopicBytes); string(raw) == b.like.Topic { // which saves its memory
+		e.Topic = b.like.Topic
+	} else {
+		e.Topic = string(raw)
+	}
+	e.serializer = r.byte()
+	b.left = r.uint()
+	if r.err != nil || b.left == 0 {
+		return b.malformed()
+	}
+	b.like, b.at = e, len(b.runs)-len(r.b)
+	return nil
+}
+
+func (b *batch) malformed() error {
+	b.at, b.left = len(b.runs), 0
+	return errMalformed
 }

@@ -26,9 +26,11 @@ type routed struct {
 	err   error
 }
 
-// newRouted encodes an event.
+// newRouted encodes an event, and keeps nothing of the memory that its payload was in.
 func newRouted(e Event) *routed {
-	return &routed{Event: e, folded: foldTopic(e.Topic), wire: e.append(make([]byte, 0, 64+len(e.Topic)+len(e.payload)))}
+	wire := e.append(make([]byte, 0, 56+len(e.Topic)+len(e.payload)))
+	e.payload = wire[len(wire)-len(e.payload):]
+	return &routed{Event: e, folded: foldTopic(e.Topic), wire: wire}
 }
 
 // message is the decoded message, which callbacks get.

@@ -99,12 +99,10 @@ func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters
 	}
 	n := 0
 	for _, e := range t.events {
-		n += len(e.wire)
+		n += len(e.wire) + 1
 	}
 	batch = appendBatchHeader(make([]byte, 0, n+maxEndReason+16), status, t.lost, reason)
-	for _, e := range t.events {
-		batch = append(batch, e.wire...)
-	}
+	batch = appendRuns(batch, t.events)
 	counted.streams.Add(uint64(len(t.events)))
 	clear(t.events)
 	*scratch = t.events

@@ -60,7 +60,6 @@ type Subscription struct {
 
 	// Of the goroutine that calls Next.
 	current  handed
-	topic    string // of the last event, which the next mostly has, too
 	newest   publisherSet
 	terminal error
 }
@@ -174,7 +173,7 @@ func (s *Subscription) follow(conn *streamConn) (reason, end error) {
 		if err != nil {
 			return err, nil
 		}
-		if len(b.events.b) > 0 || b.lost > 0 || b.reason != "" && b.status == streamOpen {
+		if !b.isEmpty() || b.lost > 0 || b.reason != "" && b.status == streamOpen {
 			if !s.hand(handed{batch: b}) {
 				return nil, nil
 			}
@@ -221,6 +220,7 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 		}
 		select {
 		case h := <-s.handed:
+			h.batch.like.Topic = s.current.batch.like.Topic // the next run mostly has the same
 			s.current, s.terminal = h, h.end
 		case <-s.ctx.Done():
 			s.terminal = core.ErrClosed
@@ -244,15 +244,10 @@ func (s *Subscription) fromBatch() (e Event, ok bool, err error) {
 		}
 		return Event{}, false, lost
 	}
-	r := h.batch.events // a copy, which is cheaper to change than what the garbage collector watches
-	for len(r.b) > 0 {
-		e := r.eventLike(s.topic)
-		h.batch.events = r
-		if r.err != nil {
-			return Event{}, false, &LostError{Reason: r.err.Error()}
-		}
-		if s.topic != e.Topic {
-			s.topic = e.Topic
+	for !h.batch.isEmpty() {
+		e, err := h.batch.next()
+		if err != nil {
+			return Event{}, false, &LostError{Reason: err.Error()}
 		}
 		// What comes late or twice, by a node from which the subscription moved or a publisher moved, is not delivered.
 		if s.newest.advance(e.publisher, e.sequence) {
