@@ -14,6 +14,8 @@ const (
 	maxWaitingBatches = 4                             // that publishers may be ahead of the node
 	publishTimeout    = BlockTimeout + 10*time.Second // for the answer to one batch
 	publishPatience   = 30 * time.Second              // of trying, while nodes surely do not get a batch
+	pulseInterval     = time.Second                   // between two looks at a node that has not answered yet
+	pulseTimeout      = time.Second                   // for its pulse
 )
 
 // publisher gathers events while a call is under way, and sends them with the next: one call at a time, so that they stay in order.
@@ -273,5 +275,34 @@ func (s *sender) try(first uint64, events []byte) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(s.c.ctx, publishTimeout, errors.New("events: no answer from the node"))
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer s.watch(ctx, giveUp)()
 	return s.proxies[s.at].Call(ctx, "publish_events", nil, s.c.publisher.id[:], int64(first), events)
+}
+
+// watch gives a call up when its node has no pulse: a call may take long, since publishers wait for subscribers, but not at a node that hangs.  What
+// it returns ends that.
+func (s *sender) watch(ctx context.Context, giveUp context.CancelCauseFunc) (stop func()) {
+	done := make(chan struct{})
+	timer := time.AfterFunc(pulseInterval, func() {
+		defer close(done)
+		proxy := core.NewProxy(s.c.nodes[s.at], s.c.opts.Proxy)
+		defer proxy.Close()
+		for ctx.Err() == nil {
+			pulseCtx, cancel := context.WithTimeout(ctx, pulseTimeout)
+			err := proxy.Ping(pulseCtx)
+			cancel()
+			if err != nil {
+				giveUp(fmt.Errorf("events: the node hangs: %w", err))
+				return
+			}
+			pause(ctx, pulseInterval)
+		}
+	})
+	return func() {
+		giveUp(nil)
+		if !timer.Stop() {
+			<-done
+		}
+	}
 }
