@@ -102,8 +102,8 @@ func (b *Broker) Run(ctx context.Context, c Cluster) error {
 	return context.Cause(ctx)
 }
 
-// isRunning reports whether the broker knows all subscribers, and has not ended.
-func (b *Broker) isRunning() bool {
+// Running reports whether the broker does what it is asked for: it knows all subscribers, and has not ended.
+func (b *Broker) Running() bool {
 	select {
 	case <-b.started:
 		return b.ctx.Err() == nil
@@ -120,7 +120,7 @@ func errNotRunning() error {
 // Drain prepares the end of the node: streams are told to go elsewhere once they have what waits for them, and other nodes take over the
 // callbacks.  It returns when that is done or ctx ends.
 func (b *Broker) Drain(ctx context.Context) {
-	if !b.isRunning() {
+	if !b.Running() {
 		return
 	}
 	b.mu.Lock()
@@ -180,19 +180,19 @@ type submission struct {
 func (b *Broker) publish(ctx context.Context, id publisherID, first uint64, events []submission) error {
 	now := time.Now()
 	b.mu.Lock()
-	if !b.isRunning() {
+	if !b.Running() {
 		b.mu.Unlock()
 		return errNotRunning()
 	}
-	numbered := id != publisherID{}
-	if !numbered {
+	if id == (publisherID{}) {
 		id, first = b.id, b.sequence+1
 		b.sequence += uint64(len(events))
 	}
 	var waits []roomWait
 	for i, s := range events {
 		sequence := first + uint64(i)
-		if numbered && !b.publishers.advance(id, sequence) {
+		// Those of the node's own numbers may come back, too: from a node that passes on what it got for a callback.
+		if !b.publishers.advance(id, sequence) {
 			b.drop(dropLate, 1)
 			continue
 		}

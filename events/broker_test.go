@@ -623,6 +623,26 @@ func TestCallbackDisconnected(t *testing.T) {
 	l.await(t, int64(1), int64(4))
 }
 
+// What a node passes on may come back to where it was published, after later events; it is not delivered then.
+func TestPassedBack(t *testing.T) {
+	t.Parallel()
+	c := newTestCluster(t, "a")
+	l := newListener(t)
+	a := c.node("a")
+	a.mustCall("subscribe", "t", l.proxy())
+	a.mustCall("publish", "t", int64(1))
+	a.mustCall("publish", "t", int64(2))
+	e := testEvent(1).Event
+	e.publisher, e.sequence = a.broker.id, 1
+	body := append([]byte{peerVersion}, make([]byte, 16)...)
+	body = append(body, 1, 0, byte(interestSame), 1, 0, 1)
+	if _, err := a.broker.Message(t.Context(), "other", e.append(appendString(body, l.uri.String()))); err != nil {
+		t.Fatal(err)
+	}
+	a.mustCall("publish", "t", int64(3))
+	l.await(t, int64(1), int64(2), "lost 1", int64(3))
+}
+
 // A subscriber that subscribes again can change its policy; what waits for it stays in order.
 func TestReconfigure(t *testing.T) {
 	t.Parallel()

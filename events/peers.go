@@ -418,7 +418,7 @@ func parsePeerAnswer(body []byte) (peerAnswer, error) {
 
 // Message handles what the broker of another node sends, and returns the answer to it.
 func (b *Broker) Message(_ context.Context, from string, body []byte) ([]byte, error) {
-	if !b.isRunning() {
+	if !b.Running() {
 		return nil, errors.New("events: not running yet")
 	}
 	in, err := parsePeerBatch(body)

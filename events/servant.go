@@ -157,7 +157,7 @@ func (b *Broker) callSubscribe(ctx context.Context, args []any, parse func(strin
 		}
 		sub.Patterns = append(sub.Patterns, p.String())
 	}
-	if !b.isRunning() {
+	if !b.Running() {
 		return nil, errNotRunning()
 	}
 	if old, ok := b.cluster.LocalView().Subscriber(sub.URI); ok {
@@ -218,7 +218,7 @@ func (b *Broker) callUnsubscribe(ctx context.Context, args []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !b.isRunning() {
+	if !b.Running() {
 		return nil, errNotRunning()
 	}
 	var patterns []string
@@ -276,7 +276,7 @@ func (b *Broker) callReadStream(ctx context.Context, args []any) (any, error) {
 	if !ok || !isFloat || math.IsNaN(seconds) {
 		return nil, core.TypeError.New("want the stream's id and seconds to wait")
 	}
-	if !b.isRunning() {
+	if !b.Running() {
 		return nil, errNotRunning()
 	}
 	seconds = min(max(seconds, 0), maxReadWait.Seconds())

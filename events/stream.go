@@ -34,7 +34,7 @@ func (b *Broker) openStream(ctx context.Context, patterns []Pattern, policy Poli
 	s := &stream{id: hex.EncodeToString(random[:]), patterns: patterns, queue: newQueue(policy, capacity, b.drop), lastRead: time.Now()}
 	b.mu.Lock()
 	switch {
-	case !b.isRunning() || b.draining:
+	case !b.Running() || b.draining:
 		b.mu.Unlock()
 		return "", errNotRunning()
 	case len(b.streams) >= maxStreams:

@@ -302,7 +302,13 @@ func (n *node) ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return n.raft.Load().Ready(ctx)
+	if err := n.raft.Load().Ready(ctx); err != nil {
+		return err
+	}
+	if !n.events.Running() {
+		return errors.New("the event server is starting")
+	}
+	return nil
 }
 
 func (n *node) serveHTTP(services *sync.WaitGroup, fail context.CancelCauseFunc) *http.Server {
