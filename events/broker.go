@@ -12,6 +12,9 @@ import (
 	"github.com/pyro-cluster/pyro-cluster/fsm"
 )
 
+// publisherMoved is why subscribers may have lost events when one came by another node than those before.
+const publisherMoved = "a publisher left a node, which may have lost some"
+
 const (
 	maxPublishEvents = 1000
 	maxPublishBytes  = 256 << 10
@@ -192,9 +195,13 @@ func (b *Broker) publish(ctx context.Context, id publisherID, first uint64, even
 	for i, s := range events {
 		sequence := first + uint64(i)
 		// Those of the node's own numbers may come back, too: from a node that passes on what it got for a callback.
-		if !b.publishers.advance(id, sequence) {
+		fresh, gap := b.publishers.advanceVia(id, sequence, nil)
+		if !fresh {
 			b.drop(dropLate, 1)
 			continue
+		}
+		if gap {
+			b.missAll(publisherMoved)
 		}
 		e := newRouted(Event{Topic: s.topic, Time: now, publisher: id, sequence: sequence, serializer: s.serializer, payload: s.payload})
 		b.count(e.folded)
@@ -345,56 +352,77 @@ func (b *Broker) announce() {
 	b.moved = make(chan struct{})
 }
 
-// waitTold returns when all other nodes that answer know the interest of that version and the subscribers of that one, or after a second.
+// waitTold returns when all other nodes know the interest of that version and the subscribers of that one, but for those that have not answered for
+// a moment, or after a second.  Of what the others publish until they know, subscribers are told that it is lost.
 func (b *Broker) waitTold(ctx context.Context, interest, subscribers uint64) {
 	ctx, cancel := context.WithTimeout(ctx, toldTimeout)
 	defer cancel()
+	knows := func(p *peer) bool { return p.stop == nil || p.told >= interest && p.refreshed >= subscribers }
 	b.waitUntil(ctx, func() bool {
 		if b.refreshed < subscribers {
 			return false
 		}
 		for _, p := range b.peers {
-			if p.answers && (p.told < interest || p.refreshed < subscribers) {
+			if !p.suspect && !knows(p) {
 				return false
 			}
 		}
 		return true
 	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.peers {
+		p.ignorant = p.ignorant || !knows(p)
+	}
 }
 
 // publisherSet remembers the last number of each publisher, of a bounded number of them.  The zero value is ready.
 type publisherSet struct {
-	current, previous map[publisherID]*uint64 // a publisher not heard of for a whole generation is forgotten
+	current, previous map[publisherID]*heard // a publisher not heard of for a whole generation is forgotten
 
 	latest publisherID // most events are of the same publisher as the one before
-	last   *uint64     // of latest; nil if there is none
+	of     *heard      // what was heard of latest; nil if there is none
+}
+
+type heard struct {
+	last uint64
+	via  *peer // nil: here
 }
 
 // advance reports whether n is higher than the numbers seen before, and remembers it then.
 func (p *publisherSet) advance(id publisherID, n uint64) bool {
-	if p.last == nil || id != p.latest {
-		p.latest, p.last = id, p.lookup(id)
-	}
-	if n <= *p.last {
-		return false
-	}
-	*p.last = n
-	return true
+	fresh, _ := p.advanceVia(id, n, nil)
+	return fresh
 }
 
-func (p *publisherSet) lookup(id publisherID) *uint64 {
-	if last := p.current[id]; last != nil {
-		return last
+// advanceVia is advance for an event that came by another node, or nil.  Gap says that the one before came another way, and that there may have been
+// some between them, which were lost with a node that the publisher has left.
+func (p *publisherSet) advanceVia(id publisherID, n uint64, via *peer) (fresh, gap bool) {
+	if p.of == nil || id != p.latest {
+		p.latest, p.of = id, p.lookup(id)
 	}
-	last := p.previous[id]
-	if last == nil {
-		last = new(uint64)
+	h := p.of
+	if n <= h.last {
+		return false, false
+	}
+	gap = h.last != 0 && h.via != via && n != h.last+1
+	h.last, h.via = n, via
+	return true, gap
+}
+
+func (p *publisherSet) lookup(id publisherID) *heard {
+	if h := p.current[id]; h != nil {
+		return h
+	}
+	h := p.previous[id]
+	if h == nil {
+		h = new(heard)
 	}
 	if p.current == nil || len(p.current) >= maxPublishers/2 {
-		p.previous, p.current = p.current, make(map[publisherID]*uint64)
+		p.previous, p.current = p.current, make(map[publisherID]*heard)
 	}
-	p.current[id] = last
-	return last
+	p.current[id] = h
+	return h
 }
 
 var errDraining = errors.New("node is stopping")

@@ -14,8 +14,9 @@ const (
 	roomPoll       = 10 * time.Millisecond // instead, while the other node has publishers wait
 	sendTimeout    = 750 * time.Millisecond
 	retryPause     = 50 * time.Millisecond
-	silentAfter    = time.Second // of failing: what waits for the node is dropped, and its interest forgotten
-	maxPeerEvents  = 32_768      // that wait for another node
+	suspectAfter   = 300 * time.Millisecond // of failing: subscribing does not wait for the node
+	silentAfter    = time.Second            // of failing: what waits for the node is dropped, and its interest forgotten
+	maxPeerEvents  = 32_768                 // that wait for another node
 	maxPeerBytes   = 16 << 20
 	maxBatchBytes  = 256 << 10 // and one event more
 	maxInterest    = 4096      // patterns that a node tells, beyond which it wants everything
@@ -66,8 +67,11 @@ type peer struct {
 	lost    uint64 // events dropped since the last batch
 	answers bool
 	failing time.Time // since when it does not answer; zero if it does, or was never asked
+	suspect bool      // it does not answer for a moment: nobody waits for it
 	told    uint64    // version of our interest that it holds
 	blocked []Pattern // its subscriptions for which publishers have to wait
+
+	ignorant bool // events were published there, perhaps, that somebody here wanted without its knowing
 
 	refreshed uint64 // version of the subscribers that it knows
 
@@ -264,10 +268,16 @@ func (b *Broker) failed(p *peer, err error) (lost bool) {
 		p.failing = time.Now()
 		b.opts.Logger.Debug("events: node does not answer", "node", p.node, "error", err)
 	}
-	lost = time.Since(p.failing) > silentAfter
+	since := time.Since(p.failing)
+	if since > suspectAfter && !p.suspect {
+		p.suspect = true
+		b.announce()
+	}
+	lost = since > silentAfter
 	if lost && p.answers {
 		b.opts.Logger.Info("events: node lost", "node", p.node, "error", err)
 		p.answers = false
+		b.missAll(fmt.Sprintf("node %s was lost, perhaps with some", p.node))
 	}
 	if lost {
 		b.forget(p)
@@ -381,9 +391,14 @@ func appendString(b []byte, s string) []byte {
 func (b *Broker) acknowledged(p *peer, a peerAnswer, items int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p.answers, p.failing = true, time.Time{}
+	p.answers, p.suspect, p.failing = true, false, time.Time{}
 	p.acked += uint64(items)
+	p.ignorant = p.ignorant || a.interest < p.told // since it was started anew
 	p.told, p.refreshed, p.blocked = a.interest, a.subscribers, a.blocked
+	if p.ignorant && p.told == b.interest.version && p.refreshed >= b.refreshed {
+		p.ignorant = false
+		b.missAll(p.ignorance())
+	}
 	b.forwarded.Add(uint64(items))
 	b.announce()
 }
@@ -429,6 +444,9 @@ func (b *Broker) Message(_ context.Context, from string, body []byte) ([]byte, e
 	defer b.mu.Unlock()
 	p := b.peerOf(from)
 	if p.run != in.run {
+		if p.run != (publisherID{}) {
+			b.missAll(fmt.Sprintf("node %s was started anew", p.node))
+		}
 		p.run, p.batch = in.run, 0
 		b.remote.removeValue(p)
 		p.holds, p.waits = 0, nil
@@ -451,12 +469,22 @@ func (b *Broker) handleBatch(p *peer, in *peerBatch) {
 	if in.lost > 0 {
 		b.missAll(fmt.Sprintf("node %s could not keep all events for this one", p.node))
 	}
+	if p.ignorant && len(in.items) > 0 {
+		b.missAll(p.ignorance()) // before its events, even if it learned only now
+	}
 	for _, item := range in.items {
 		if !item.continued {
-			p.fresh = b.publishers.advance(item.event.publisher, item.event.sequence)
+			var gap bool
+			if p.fresh, gap = b.publishers.advanceVia(item.event.publisher, item.event.sequence, p); gap {
+				b.missAll(publisherMoved)
+			}
 		}
 		b.deliver(item, p.fresh)
 	}
+}
+
+func (p *peer) ignorance() string {
+	return fmt.Sprintf("node %s did not know of all subscribers", p.node)
 }
 
 // missAll tells all subscribers of this node that events may be missing.

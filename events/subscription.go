@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	readWait    = time.Second     // that a node may keep a question for events
-	readTimeout = 2 * time.Second // beyond that, until the node is given up
+	readWait    = time.Second // that a node may keep a question for events
+	readTimeout = time.Second // beyond that, until the node is given up
 )
 
 // SubscribeOptions say what to subscribe to.
