@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -25,7 +26,16 @@ import (
 
 const rounds = 20
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(subscriberNode) == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	if err := runSubscriber(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
 
 // build builds a program of the module.
 func build(t testing.TB, pkg string) string {
