@@ -22,7 +22,6 @@ import (
 	"github.com/pyro-cluster/pyro-cluster/loadtest"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/peer"
 	"github.com/pyro-cluster/pyro-cluster/loadtest/report"
-	"github.com/pyro-cluster/pyro-cluster/loadtest/servant"
 )
 
 func newLoadtest(g *globals) *cobra.Command {
@@ -329,50 +328,6 @@ func (o *output) save(rep *report.Report) error {
 		return err
 	}
 	return os.Rename(f.Name(), o.path)
-}
-
-func newLoadtestServe(g *globals) *cobra.Command {
-	var opts servant.Options
-	var alone bool
-	cmd := &cobra.Command{
-		Use:     "serve",
-		Aliases: []string{"targets"},
-		Short:   "Serve the object that the works of a load test call",
-		Long: `serve is an object server for load tests: it joins the object group, so that "loadtest run PYRONAME:GROUP" calls it, and on SIGTERM leaves it and
-finishes the calls under way. Start as many as there are to be replicas, on as many machines.
-
-With --ledger it writes the id of every call to a file before it runs the call. Then a run can tell how many calls ran twice or were lost, also when
-servers were killed; a server that is started again has to be given the same file.`,
-		Example: `  pyro-cluster loadtest serve --group loadtest --ns n1:9090,n2:9090,n3:9090 --host 10.0.0.5 --ledger /var/tmp/ledger
-  pyro-cluster loadtest serve --alone --port 7000`,
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.Nodes = g.nodes
-			if alone {
-				opts.Nodes = nil
-			}
-			if alone && (opts.Group != "" || opts.Member != "") {
-				return usageError(errors.New("--alone excludes --group and --member"), "leave it out to join a group")
-			}
-			if opts.Port < 0 || opts.Port > 65535 {
-				return usageError(fmt.Errorf("--port is %d", opts.Port), "give a port from 0 to 65535")
-			}
-			if !alone && opts.Group == "" {
-				return usageError(errors.New("no --group"), "name the object group to join, or serve without a name server with --alone")
-			}
-			err := servant.Serve(cmd.Context(), opts, func(uri core.URI) { fmt.Fprintln(cmd.OutOrStdout(), "serving", uri) })
-			return bindError(namingError(err, g.nodes), "--port")
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&opts.Group, "group", "", "object `group` to join")
-	flags.BoolVar(&alone, "alone", false, "serve without a name server")
-	flags.StringVar(&opts.Member, "member", "", "`id` in the group; the same after a restart takes the old one's place (default: a new one)")
-	flags.StringVar(&opts.Host, "host", "localhost", "`host` to bind and to advertise")
-	flags.IntVar(&opts.Port, "port", 0, "TCP port; 0 picks one")
-	flags.StringVar(&opts.Advertise, "advertise", "", "`host[:port]` under which clients reach it, if not --host")
-	flags.StringVar(&opts.Ledger, "ledger", "", "`file` for the ids of calls")
-	return without(cmd, "output", "timeout")
 }
 
 func newLoadtestRawTCP() *cobra.Command {

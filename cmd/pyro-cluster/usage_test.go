@@ -109,6 +109,7 @@ func TestErrors(t *testing.T) {
 		{"load test, one file twice", []string{"loadtest", "run", "PYRONAME:x", "--json", file, "--csv", dir + "/./file"}, 2, `loadtest run: --json and --csv name the same file: give each a file of its own`},
 		{"load test, no scenario", []string{"loadtest", "run", "--scenario", filepath.Join(dir, "none")}, 2, `loadtest run: open ` + filepath.Join(dir, "none") + `: no such file or directory`},
 		{"load test, target that is not there", []string{"loadtest", "run", "PYRO:x@" + nobody, "--timeout", "300ms"}, 3, `loadtest run: a first add: core: connect ` + nobody + `: dial tcp 127.0.0.1:` + fmt.Sprint(free) + `: connect: connection refused: check that its servers run`},
+		{"serve http port", []string{"loadtest", "serve", "--group", "g", "--http-port", "70000"}, 2, `loadtest serve: --http-port is 70000: give a port from 0 to 65535`},
 		{"serve no group", []string{"loadtest", "serve"}, 2, `loadtest serve: no --group: name the object group to join, or serve without a name server with --alone`},
 		{"compare with what is no report", []string{"loadtest", "compare", file, file}, 6, ``},
 		{"merge one", []string{"loadtest", "merge", file}, 2, `loadtest merge: got 1 argument, want two reports or more: see "pyro-cluster loadtest merge --help"`},
