@@ -171,6 +171,8 @@ func (w *msgpackWriter) value(v any, depth int) error {
 		return w.textMap(v, depth)
 	case Dict:
 		return w.dict(v, depth)
+	case BytesAppender:
+		return w.bytesOf(v)
 	}
 	reduced, err := reduce(v)
 	if err != nil {
@@ -187,6 +189,20 @@ func (w *msgpackWriter) text(s string) error {
 		return errTooLong
 	}
 	return w.enc.EncodeString(s)
+}
+
+// bytesOf writes what v appends as bytes, whose length is known only then.
+func (w *msgpackWriter) bytesOf(v BytesAppender) error {
+	const head = 5
+	w.buf = append(w.buf, byte(msgpcode.Bin32), 0, 0, 0, 0)
+	start := len(w.buf)
+	w.buf = v.AppendBytes(w.buf)
+	n := len(w.buf) - start
+	if uint64(n) > math.MaxUint32 {
+		return errTooLong
+	}
+	binary.BigEndian.PutUint32(w.buf[start-head+1:], uint32(n))
+	return nil
 }
 
 func (w *msgpackWriter) bigInt(v *big.Int) error {
@@ -405,7 +421,7 @@ func (r *msgpackReader) value() (any, error) {
 	case msgpcode.IsFixedMap(c), c == msgpcode.Map16, c == msgpcode.Map32:
 		return r.dict()
 	case msgpcode.IsBin(c):
-		return r.dec.DecodeBytes()
+		return r.bin()
 	}
 	switch c {
 	case msgpcode.Nil:
@@ -421,6 +437,18 @@ func (r *msgpackReader) value() (any, error) {
 		return r.dec.DecodeInt64()
 	}
 	return r.ext()
+}
+
+// bin copies bytes, of which there are as many as their length says, since data was checked.
+func (r *msgpackReader) bin() (any, error) {
+	n, err := r.dec.DecodeBytesLen()
+	if err != nil {
+		return nil, err
+	}
+	part, err := r.bytes(n)
+	b := make([]byte, len(part))
+	copy(b, part)
+	return b, err
 }
 
 func (r *msgpackReader) list() (any, error) {

@@ -21,6 +21,9 @@ func reduce(v any) (any, error) {
 	if !rv.IsValid() || rv.Kind() == reflect.Pointer && rv.IsNil() {
 		return nil, nil
 	}
+	if a, ok := v.(BytesAppender); ok {
+		return a.AppendBytes([]byte{}), nil
+	}
 	if d, ok := classDict(v); ok {
 		return d, nil
 	}

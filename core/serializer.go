@@ -10,6 +10,12 @@ type Request struct {
 	Kwargs map[string]any // nil is sent as None
 }
 
+// BytesAppender is a value that is sent as bytes: those that it appends to dst.  With msgpack they go straight into the message, so that a large
+// []byte need not be made for it.  AppendBytes is called once.
+type BytesAppender interface {
+	AppendBytes(dst []byte) []byte
+}
+
 // Serializer turns payloads into bytes and back.  Implementations have no state and are safe for concurrent use.  Parsing never
 // keeps data, never panics, and takes memory in proportion to len(data) however the message lies about its lengths.  Values
 // that nest deeper than 200 levels, the request itself included, are errors in both directions: so are values that contain
