@@ -221,7 +221,7 @@ func (n *testNode) read(stream string, want int) []any {
 	var got []any
 	events := 0
 	awaitThat(n.c.t, fmt.Sprintf("%d events at %s", want, n.id), func() bool {
-		raw := n.mustCall("read_stream", stream, 0.05).([]byte)
+		raw := n.mustCall("read_stream", stream, 0.05).(core.BytesAppender).AppendBytes(nil)
 		b, err := parseBatch(raw)
 		if err != nil {
 			n.c.t.Fatal(err)

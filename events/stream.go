@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,16 +55,16 @@ func (b *Broker) openStream(ctx context.Context, patterns []Pattern, policy Poli
 }
 
 // readStream returns a batch of the stream's events, after at most wait.
-func (b *Broker) readStream(ctx context.Context, id string, wait time.Duration) []byte {
+func (b *Broker) readStream(ctx context.Context, id string, wait time.Duration) *outgoing {
 	b.mu.Lock()
 	s := b.streams[id]
 	if s == nil {
 		b.mu.Unlock()
-		return appendBatchHeader(nil, streamGone, 0, "unknown stream")
+		return &outgoing{status: streamGone, reason: "unknown stream"}
 	}
 	s.reading++
 	b.mu.Unlock()
-	batch, ended := s.read(ctx, min(max(wait, 0), maxReadWait), &b.counters)
+	reply, ended := s.read(ctx, min(max(wait, 0), maxReadWait), &b.counters)
 	b.mu.Lock()
 	s.reading--
 	s.lastRead = time.Now()
@@ -71,16 +72,40 @@ func (b *Broker) readStream(ctx context.Context, id string, wait time.Duration) 
 	if ended {
 		b.closeStream(id)
 	}
-	return batch
+	return reply
+}
+
+// outgoing is a batch that is encoded when the answer to the client is written.
+type outgoing struct {
+	status  batchStatus
+	lost    uint64
+	reason  string
+	events  []*routed
+	scratch *[]*routed // where events are
 }
 
 // takenEvents are slices for events on their way from a queue into a batch.
 var takenEvents = sync.Pool{New: func() any { return new([]*routed) }}
 
-func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters) (batch []byte, ended bool) {
+// AppendBytes implements [core.BytesAppender].
+func (o *outgoing) AppendBytes(dst []byte) []byte {
+	n := maxEndReason + 16
+	for _, e := range o.events {
+		n += len(e.wire) + 1
+	}
+	dst = appendRuns(appendBatchHeader(slices.Grow(dst, n), o.status, o.lost, o.reason), o.events)
+	if o.scratch != nil {
+		clear(o.events)
+		*o.scratch = o.events
+		takenEvents.Put(o.scratch)
+		o.events, o.scratch = nil, nil
+	}
+	return dst
+}
+
+func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters) (o *outgoing, ended bool) {
 	deadline := time.Now().Add(wait)
 	scratch := takenEvents.Get().(*[]*routed)
-	defer takenEvents.Put(scratch)
 	t := s.queue.take(*scratch, maxReadEvents, batchBytes)
 	for len(t.events) == 0 && t.loss == (loss{}) && !t.ended && ctx.Err() == nil {
 		left := time.Until(deadline)
@@ -90,23 +115,15 @@ func (s *stream) read(ctx context.Context, wait time.Duration, counted *counters
 		s.queue.wait(ctx, left)
 		t = s.queue.take(*scratch, maxReadEvents, batchBytes)
 	}
-	status, reason := streamOpen, t.gap
+	o = &outgoing{status: streamOpen, lost: t.lost, reason: t.gap, events: t.events, scratch: scratch}
 	switch {
 	case t.ended && t.reason != "":
-		status, reason = streamCut, t.reason
+		o.status, o.reason = streamCut, t.reason
 	case t.ended:
-		status, reason = streamGone, errDraining.Error()
+		o.status, o.reason = streamGone, errDraining.Error()
 	}
-	n := 0
-	for _, e := range t.events {
-		n += len(e.wire) + 1
-	}
-	batch = appendBatchHeader(make([]byte, 0, n+maxEndReason+16), status, t.lost, reason)
-	batch = appendRuns(batch, t.events)
 	counted.streams.Add(uint64(len(t.events)))
-	clear(t.events)
-	*scratch = t.events
-	return batch, t.ended
+	return o, t.ended
 }
 
 // closeStream forgets a stream; an unknown one is no error.
