@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"sync"
@@ -14,7 +15,7 @@ import (
 )
 
 const (
-	nodePause  = 20 * time.Millisecond // between two attempts at nodes that do not answer; grows to maxPause
+	nodePause  = 20 * time.Millisecond // between two rounds over nodes that do not answer; grows to maxPause
 	maxPause   = time.Second
 	openLimit  = 10 * time.Second // for a subscription to be made
 	closeLimit = time.Second      // for a node to be told that a subscription ended
@@ -77,23 +78,39 @@ func (c *Client) start(f func()) bool {
 	return !c.closed
 }
 
-// Topics lists what is subscribed to and published, as far as the node that is asked knows.
-func (c *Client) Topics(ctx context.Context) ([]TopicInfo, error) {
-	var err error
-	for at := range c.rounds() {
-		proxy := core.NewProxy(c.nodes[at], c.opts.Proxy)
-		var list []TopicInfo
-		err = proxy.Call(ctx, "topics", &list)
-		proxy.Close()
-		if err == nil || !elsewhere(err) || ctx.Err() != nil {
-			return list, err
-		}
+// until returns a context that ends with ctx, with the client, or after limit.
+func (c *Client) until(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	if c.ctx.Err() != nil {
+		giveUp(core.ErrClosed) // at once, which AfterFunc does not
 	}
-	return nil, err
+	stop := context.AfterFunc(c.ctx, func() { giveUp(core.ErrClosed) })
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	return ctx, func() { cancel(); stop(); giveUp(nil) }
 }
 
-// rounds goes through the nodes once, from a random one on.
-func (c *Client) rounds() func(yield func(int) bool) {
+// Topics lists what is subscribed to and published, as far as the node that is asked knows: the first one that answers.
+func (c *Client) Topics(ctx context.Context) (list []TopicInfo, err error) {
+	for at := range c.rounds() {
+		list, err = c.topicsOf(ctx, c.nodes[at])
+		if err == nil || !elsewhere(err) && core.OutcomeOf(err) != core.CallUnknown || ctx.Err() != nil {
+			break
+		}
+	}
+	return list, err
+}
+
+func (c *Client) topicsOf(ctx context.Context, node core.URI) (list []TopicInfo, err error) {
+	proxy := core.NewProxy(node, c.opts.Proxy)
+	defer proxy.Close()
+	ctx, cancel := c.until(ctx, askLimit)
+	defer cancel()
+	err = proxy.Call(ctx, "topics", &list)
+	return list, err
+}
+
+// rounds goes through the nodes once, from a random one on, so that clients spread.
+func (c *Client) rounds() iter.Seq[int] {
 	return func(yield func(int) bool) {
 		first := mathrand.IntN(len(c.nodes))
 		for i := range c.nodes {
@@ -102,6 +119,16 @@ func (c *Client) rounds() func(yield func(int) bool) {
 			}
 		}
 	}
+}
+
+// backoff is how long to pause next, while nodes do not answer; zero after one did.
+type backoff time.Duration
+
+// pause lets time pass, each time more, and not the same for all clients; false if ctx ended.
+func (b *backoff) pause(ctx context.Context) bool {
+	d := max(time.Duration(*b), nodePause)
+	*b = backoff(min(2*d, maxPause))
+	return pause(ctx, d/2+mathrand.N(d/2))
 }
 
 // elsewhere reports whether another node may be able to do what this one surely did not.

@@ -325,22 +325,3 @@ func TestSubscriptionContext(t *testing.T) {
 	}
 	c.await("stream closed at the node", func() bool { return c.node("a").broker.Stats().Streams == 0 })
 }
-
-func BenchmarkPublishAsync(b *testing.B) {
-	client, err := NewClient([]string{"127.0.0.1:1"}, ClientOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer client.Close()
-	payload := make([]byte, 128)
-	p := &client.publisher
-	b.ReportAllocs()
-	for b.Loop() {
-		p.mu.Lock()
-		p.put("topic", payload)
-		if p.filling == nil {
-			p.waiting = p.waiting[:0]
-		}
-		p.mu.Unlock()
-	}
-}

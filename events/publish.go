@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,27 +21,35 @@ const (
 
 // publisher gathers events while a call is under way, and sends them with the next: one call at a time, so that they stay in order.
 type publisher struct {
-	id      publisherID
-	encoder core.Serializer
+	id       publisherID
+	encoder  core.Serializer
+	sequence uint64        // of the last event sent; only the sender's
+	work     chan struct{} // has a token when there is something to send
 
-	mu       sync.Mutex       // guards what follows
-	filling  *outgoingBatch   // nil if there is none
-	waiting  []*outgoingBatch // full ones, to be sent first
-	room     chan struct{}    // closed when a batch is taken; nil if nobody waits
-	work     chan struct{}    // has a token when there is something to send
-	running  bool
-	last     *outgoingBatch // the one that an event was added to last
-	failure  error          // the first since the last Flush
-	sequence uint64         // of the last event sent; only the sender's
+	mu      sync.Mutex       // guards what follows, and the batches
+	filling *outgoingBatch   // nil if there is none
+	waiting []*outgoingBatch // full ones, to be sent first
+	spare   []byte           // memory for the events of the next batch
+	room    chan struct{}    // closed when a batch is taken; nil if nobody waits
+	running bool             // there is a sender
+	ended   bool             // there is none any more
+	last    *outgoingBatch   // the one that an event was added to last
+	failure error            // the first since the last Flush
 }
 
 // outgoingBatch is events that one call publishes.
 type outgoingBatch struct {
-	events []byte
-	count  int
-	done   chan struct{} // closed when it was answered, or failed
-	err    error         // once done is closed
+	events  []byte
+	count   int
+	removed []span        // of events, which are not to be sent
+	sent    bool          // a node may have it, or be getting it: it is too late to remove events
+	refused error         // why the last node that was asked does not have it
+	done    chan struct{} // closed when it was answered, or failed
+	err     error         // once done is closed
 }
+
+// span is where an event is in the events of a batch.
+type span struct{ from, to int }
 
 func (p *publisher) init() {
 	p.encoder, _ = core.SerializerByName(defaultMessage)
@@ -51,18 +60,23 @@ func (p *publisher) init() {
 // share messages to the node.  The order of a program's events is that in which it calls Publish.
 //
 // On error the event may have been published, unless [core.OutcomeOf] says that it was not.  It is never sent twice: what a node surely did not
-// get goes to another one, for half a minute.  A ctx that ends ends the wait only.
+// get goes to another one, until ctx ends or for half a minute.  Who gives up takes the event back, unless a node may have it by then.
 func (c *Client) Publish(ctx context.Context, topic string, message any) error {
-	batch, err := c.add(ctx, topic, message)
+	batch, event, err := c.add(ctx, topic, message)
 	if err != nil {
 		return err
 	}
-	return c.await(ctx, batch)
+	select {
+	case <-batch.done:
+		return batch.err
+	case <-ctx.Done():
+		return c.publisher.remove(batch, event, context.Cause(ctx))
+	}
 }
 
 // PublishAsync is Publish without the wait; it waits only for room in the client's buffer.  Flush tells the first error.
 func (c *Client) PublishAsync(ctx context.Context, topic string, message any) error {
-	_, err := c.add(ctx, topic, message)
+	_, _, err := c.add(ctx, topic, message)
 	return err
 }
 
@@ -77,8 +91,6 @@ func (c *Client) Flush(ctx context.Context) error {
 		case <-last.done:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-c.ctx.Done():
-			return core.ErrClosed
 		}
 	}
 	p.mu.Lock()
@@ -88,62 +100,57 @@ func (c *Client) Flush(ctx context.Context) error {
 	return err
 }
 
-func (c *Client) await(ctx context.Context, batch *outgoingBatch) error {
-	select {
-	case <-batch.done:
-		return batch.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-c.ctx.Done():
-		return core.ErrClosed
-	}
-}
-
 // add puts an event into the batch that is filling, once there is room.
-func (c *Client) add(ctx context.Context, topic string, message any) (*outgoingBatch, error) {
+func (c *Client) add(ctx context.Context, topic string, message any) (*outgoingBatch, span, error) {
 	if err := CheckTopic(topic); err != nil {
-		return nil, &core.LocalError{Err: fmt.Errorf("events: %w", err)}
+		return nil, span{}, &core.LocalError{Err: fmt.Errorf("events: %w", err)}
 	}
-	p := &c.publisher
 	for {
-		p.mu.Lock()
-		if !p.running {
-			if !c.start(c.send) {
-				p.mu.Unlock()
-				return nil, core.ErrClosed
-			}
-			p.running = true
+		batch, event, room, err := c.tryAdd(topic, message)
+		if room == nil {
+			return batch, event, err
 		}
-		if len(p.waiting) < maxWaitingBatches {
-			batch, err := p.put(topic, message)
-			p.mu.Unlock()
-			return batch, err
-		}
-		if p.room == nil {
-			p.room = make(chan struct{})
-		}
-		room := p.room
-		p.mu.Unlock()
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-c.ctx.Done():
-			return nil, core.ErrClosed
+			return nil, span{}, notPublished(context.Cause(ctx), nil)
 		}
 	}
 }
 
-// put encodes an event into the batch that is filling.
-func (p *publisher) put(topic string, message any) (*outgoingBatch, error) {
-	if p.filling == nil {
-		p.filling = &outgoingBatch{done: make(chan struct{})}
+// tryAdd puts an event into the batch that is filling, or returns what to wait for before it is tried again.
+func (c *Client) tryAdd(topic string, message any) (batch *outgoingBatch, event span, room <-chan struct{}, err error) {
+	p := &c.publisher
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = p.running || c.start(c.send)
+	if p.ended || !p.running {
+		return nil, span{}, nil, core.ErrClosed
 	}
+	if len(p.waiting) < maxWaitingBatches {
+		batch, event, err = p.put(topic, message)
+		return batch, event, nil, err
+	}
+	if p.room == nil {
+		p.room = make(chan struct{})
+	}
+	return nil, span{}, p.room, nil
+}
+
+// put encodes an event into the batch that is filling.  p.mu is held.
+func (p *publisher) put(topic string, message any) (*outgoingBatch, span, error) {
 	b := p.filling
+	if b == nil {
+		b = &outgoingBatch{events: p.spare, done: make(chan struct{})}
+	}
 	encoded, err := appendSubmission(b.events, topic, p.encoder, message)
 	if err != nil {
-		return nil, &core.LocalError{Err: err}
+		return nil, span{}, &core.LocalError{Err: err}
 	}
+	if p.filling == nil {
+		p.filling, p.spare = b, nil
+	}
+	event := span{len(b.events), len(encoded)}
 	b.events = encoded
 	b.count++
 	p.last = b
@@ -155,26 +162,65 @@ func (p *publisher) put(topic string, message any) (*outgoingBatch, error) {
 	case p.work <- struct{}{}:
 	default:
 	}
-	return b, nil
+	return b, event, nil
 }
+
+// messageLengthBytes is how many bytes the length of a message has whose length is not known before it is encoded.  It is a uvarint, whose last
+// bytes are zero if it has more than it needs.
+const messageLengthBytes = 3
 
 // appendSubmission encodes an event whose publisher, number and time the node fills in; nothing on error.
 func appendSubmission(b []byte, topic string, s core.Serializer, message any) ([]byte, error) {
-	payload, ok := message.([]byte)
-	start := len(b)
 	e := Event{Topic: topic, serializer: s.ID(), Time: time.Unix(0, 0)}
-	if ok && len(payload)+5 <= MaxEventBytes { // by far the cheapest
+	if payload, ok := message.([]byte); ok && len(payload)+5 <= MaxEventBytes { // by far the cheapest
 		return appendBin(e.appendHead(b), payload), nil
 	}
-	encoded, err := s.AppendValue(nil, message)
-	switch {
-	case err != nil:
-		return b[:start], fmt.Errorf("events: message for topic %q: %w", topic, err)
-	case len(encoded) > MaxEventBytes:
-		return b[:start], fmt.Errorf("events: message of %d bytes for topic %q: want at most %d", len(encoded), topic, MaxEventBytes)
+	head := e.appendHead(b)
+	start := len(head) + messageLengthBytes
+	encoded, err := s.AppendValue(append(head, make([]byte, messageLengthBytes)...), message)
+	if err != nil {
+		return b, fmt.Errorf("events: message for topic %q: %w", topic, err)
 	}
-	e.payload = encoded
-	return e.append(b), nil
+	n := len(encoded) - start
+	if n > MaxEventBytes {
+		return b, fmt.Errorf("events: message of %d bytes for topic %q: want at most %d", n, topic, MaxEventBytes)
+	}
+	encoded[start-3], encoded[start-2], encoded[start-1] = byte(n)|0x80, byte(n>>7)|0x80, byte(n>>14)
+	return encoded, nil
+}
+
+// remove takes an event back because its publisher gave up.  The error tells whether it may have been published nevertheless.
+func (p *publisher) remove(b *outgoingBatch, event span, cause error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b.sent {
+		return cause
+	}
+	b.removed = append(b.removed, event)
+	return notPublished(cause, b.refused)
+}
+
+// notPublished is the error for an event that no node has got, and the reason of the last one that was asked, if one was.
+func notPublished(cause, refused error) error {
+	if refused != nil {
+		cause = fmt.Errorf("%w: %w", cause, refused)
+	}
+	return &core.TransportError{Endpoint: ObjectID, Op: "publish", Err: cause}
+}
+
+// remaining is the events that were not removed.
+func (b *outgoingBatch) remaining() []byte {
+	if len(b.removed) == 0 {
+		return b.events
+	}
+	slices.SortFunc(b.removed, func(x, y span) int { return x.from - y.from })
+	var rest []byte
+	at := 0
+	for _, r := range b.removed {
+		rest = append(rest, b.events[at:r.from]...)
+		at = r.to
+	}
+	return append(rest, b.events[at:]...)
 }
 
 // send publishes batches until the client is closed.
@@ -182,27 +228,20 @@ func (c *Client) send() {
 	p := &c.publisher
 	sender := &sender{c: c, proxies: make([]*core.Proxy, len(c.nodes))}
 	defer sender.close()
+	defer p.end()
 	for at := range c.rounds() {
 		sender.at = at
 		break
 	}
-	for {
-		batch := p.take()
-		if batch == nil {
-			select {
-			case <-p.work:
-				continue
-			case <-c.ctx.Done():
-				return
-			}
+	for c.ctx.Err() == nil {
+		if batch := p.take(); batch != nil {
+			p.finish(batch, sender.publish(batch))
+			continue
 		}
-		batch.err = sender.publish(batch)
-		p.mu.Lock()
-		if p.failure == nil {
-			p.failure = batch.err
+		select {
+		case <-p.work:
+		case <-c.ctx.Done():
 		}
-		p.mu.Unlock()
-		close(batch.done)
 	}
 }
 
@@ -213,15 +252,69 @@ func (p *publisher) take() *outgoingBatch {
 	var b *outgoingBatch
 	if len(p.waiting) > 0 {
 		b = p.waiting[0]
-		p.waiting = append(p.waiting[:0], p.waiting[1:]...)
+		p.waiting = slices.Delete(p.waiting, 0, 1)
 	} else {
 		b, p.filling = p.filling, nil
 	}
+	p.wake()
+	return b
+}
+
+// wake lets those who wait for room try again; p.mu is held.
+func (p *publisher) wake() {
 	if p.room != nil {
 		close(p.room)
 		p.room = nil
 	}
-	return b
+}
+
+// finish tells what became of a batch.
+func (p *publisher) finish(b *outgoingBatch, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.finishLocked(b, err)
+	if cap(b.events) <= 2*batchBytes {
+		p.spare = b.events[:0]
+	}
+	b.events = nil // Flush holds the last batch
+}
+
+func (p *publisher) finishLocked(b *outgoingBatch, err error) {
+	if p.failure == nil {
+		p.failure = err
+	}
+	b.sent, b.err = true, err
+	close(b.done)
+}
+
+// end fails what was not sent, and what comes later.
+func (p *publisher) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	if p.filling != nil {
+		p.waiting = append(p.waiting, p.filling)
+	}
+	for _, b := range p.waiting {
+		p.finishLocked(b, core.ErrClosed)
+	}
+	p.waiting, p.filling, p.spare = nil, nil, nil
+	p.wake()
+}
+
+// begin returns the events of a batch that are to be sent, if there are any, from when on it is too late to remove one.
+func (p *publisher) begin(b *outgoingBatch) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b.sent = true
+	return b.remaining()
+}
+
+// refuse notes that a node surely did not get a batch.
+func (p *publisher) refuse(b *outgoingBatch, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b.sent, b.refused = false, err
 }
 
 // sender has the connections of the publisher.
@@ -245,26 +338,27 @@ func (s *sender) publish(b *outgoingBatch) error {
 	first := p.sequence + 1
 	p.sequence += uint64(b.count)
 	until := time.Now().Add(publishPatience)
-	wait := nodePause
+	var wait backoff
 	for tries := 1; ; tries++ {
-		err := s.try(first, b.events)
+		events := p.begin(b)
+		if len(events) == 0 {
+			return nil // all who waited gave up
+		}
+		err := s.try(first, events)
 		if err == nil || s.c.ctx.Err() != nil {
 			return err
 		}
-		if core.OutcomeOf(err) == core.CallUnknown {
-			s.at = (s.at + 1) % len(s.proxies) // the next batch has better chances there
+		again := elsewhere(err)
+		if again || core.OutcomeOf(err) == core.CallUnknown {
+			s.at = (s.at + 1) % len(s.proxies) // the next call has better chances there
+		}
+		if !again || time.Now().After(until) {
 			return err
 		}
-		if !elsewhere(err) || time.Now().After(until) {
-			return err
-		}
-		s.c.opts.Logger.Debug("events: publish", "node", s.c.nodes[s.at].String(), "error", err)
-		s.at = (s.at + 1) % len(s.proxies)
-		if tries%len(s.proxies) == 0 {
-			if !pause(s.c.ctx, wait) {
-				return core.ErrClosed
-			}
-			wait = min(2*wait, maxPause)
+		p.refuse(b, err)
+		s.c.opts.Logger.Debug("events: publish", "error", err)
+		if tries%len(s.proxies) == 0 && !wait.pause(s.c.ctx) {
+			return core.ErrClosed
 		}
 	}
 }

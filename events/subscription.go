@@ -13,6 +13,7 @@ import (
 const (
 	readWait    = time.Second // that a node may keep a question for events
 	readTimeout = time.Second // beyond that, until the node is given up
+	askLimit    = readWait + readTimeout
 )
 
 // SubscribeOptions say what to subscribe to.
@@ -80,21 +81,20 @@ func (c *Client) Subscribe(ctx context.Context, opts SubscribeOptions) (*Subscri
 	}
 	s := &Subscription{c: c, options: options, done: make(chan struct{}), handed: make(chan handed)}
 	s.ctx, s.cancel = context.WithCancelCause(c.ctx)
-	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	ctx, cancel := c.until(ctx, openLimit)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
 	var conn *streamConn
 	for at := range c.rounds() {
 		conn, err = s.open(ctx, at)
 		break
 	}
+	if err == nil && !c.start(func() { s.read(conn) }) {
+		conn.proxy.Close()
+		err = core.ErrClosed
+	}
 	if err != nil {
 		s.cancel(err)
 		return nil, err
-	}
-	if !c.start(func() { s.read(conn) }) {
-		conn.proxy.Close()
-		return nil, core.ErrClosed
 	}
 	return s, nil
 }
@@ -109,11 +109,11 @@ type streamConn struct {
 // open makes a stream at the first node that answers, from one on.
 func (s *Subscription) open(ctx context.Context, first int) (*streamConn, error) {
 	nodes := s.c.nodes
-	wait := nodePause
+	var wait backoff
 	for i := 0; ; i++ {
 		at := (first + i) % len(nodes)
 		conn := &streamConn{at: at, proxy: core.NewProxy(nodes[at], s.c.opts.Proxy)}
-		callCtx, cancel := context.WithTimeout(ctx, readWait+readTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, askLimit)
 		err := conn.proxy.Call(callCtx, "open_stream", &conn.id, s.options)
 		cancel()
 		if err == nil {
@@ -125,11 +125,8 @@ func (s *Subscription) open(ctx context.Context, first int) (*streamConn, error)
 			return nil, err
 		}
 		s.c.opts.Logger.Debug("events: subscribe", "node", nodes[at].String(), "error", err)
-		if (i+1)%len(nodes) == 0 {
-			if !pause(ctx, wait) {
-				return nil, err
-			}
-			wait = min(2*wait, maxPause)
+		if (i+1)%len(nodes) == 0 && !wait.pause(ctx) {
+			return nil, err
 		}
 	}
 }
@@ -137,14 +134,19 @@ func (s *Subscription) open(ctx context.Context, first int) (*streamConn, error)
 // read asks for events until the subscription ends, at one node after the other.
 func (s *Subscription) read(conn *streamConn) {
 	defer close(s.done)
+	var wait backoff
 	for {
-		reason, end := s.follow(conn)
-		s.leave(conn)
+		reason, end := s.follow(conn, &wait)
 		if end != nil || s.ctx.Err() != nil {
+			s.leave(conn)
 			s.hand(handed{end: end})
 			return
 		}
 		from := s.c.nodes[conn.at]
+		s.leaveBehind(conn)
+		if wait > 0 && !wait.pause(s.ctx) {
+			return
+		}
 		next, err := s.open(s.ctx, (conn.at+1)%len(s.c.nodes))
 		if err != nil {
 			s.hand(handed{end: &EndedError{Reason: err.Error()}})
@@ -157,21 +159,23 @@ func (s *Subscription) read(conn *streamConn) {
 	}
 }
 
-func address(uri core.URI) string { return fmt.Sprintf("%s:%d", uri.Host, uri.Port) }
+// address is a node's host:port, as a person would give it.
+func address(uri core.URI) string {
+	_, address := uri.Address()
+	return address
+}
 
-// follow hands out batches until the stream breaks, which has a reason, or the subscription is to end.
-func (s *Subscription) follow(conn *streamConn) (reason, end error) {
+// follow hands out batches until the stream breaks, which has a reason, or the subscription is to end.  It leaves a pause to wait for before the next
+// stream, unless it got an answer.
+func (s *Subscription) follow(conn *streamConn, wait *backoff) (reason, end error) {
+	*wait = max(*wait, backoff(nodePause))
 	for {
-		var raw []byte
-		ctx, cancel := context.WithTimeoutCause(s.ctx, readWait+readTimeout, errors.New("no answer"))
-		err := conn.proxy.Call(ctx, "read_stream", &raw, conn.id, readWait.Seconds())
-		cancel()
+		b, err := s.ask(conn)
 		if err != nil {
 			return err, nil
 		}
-		b, err := parseBatch(raw)
-		if err != nil {
-			return err, nil
+		if b.status == streamOpen {
+			*wait = 0
 		}
 		if !b.isEmpty() || b.lost > 0 || b.reason != "" && b.status == streamOpen {
 			if !s.hand(handed{batch: b}) {
@@ -180,11 +184,30 @@ func (s *Subscription) follow(conn *streamConn) (reason, end error) {
 		}
 		switch b.status {
 		case streamGone:
+			conn.id = "" // there is nothing to close
 			return errors.New(b.reason), nil
 		case streamCut:
 			return nil, &EndedError{Reason: b.reason}
 		}
 	}
+}
+
+// ask reads a batch.  The error does not name the node.
+func (s *Subscription) ask(conn *streamConn) (batch, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, askLimit)
+	defer cancel()
+	var raw []byte
+	err := conn.proxy.Call(ctx, "read_stream", &raw, conn.id, readWait.Seconds())
+	if errors.Is(err, context.DeadlineExceeded) {
+		return batch{}, fmt.Errorf("no answer in %v", askLimit)
+	}
+	if e, ok := errors.AsType[*core.TransportError](err); ok {
+		return batch{}, e.Err
+	}
+	if err != nil {
+		return batch{}, err
+	}
+	return parseBatch(raw)
 }
 
 // hand waits until Next takes something; false if the subscription has ended.
@@ -197,14 +220,23 @@ func (s *Subscription) hand(h handed) bool {
 	}
 }
 
-// leave ends the connection, and the stream if the node is there.
+// leave ends the stream, if there is one, and the connection.
 func (s *Subscription) leave(conn *streamConn) {
+	defer conn.proxy.Close()
+	if conn.id == "" {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
-	if s.ctx.Err() != nil { // otherwise it is the node that ended it
-		conn.proxy.Call(ctx, "close_stream", nil, conn.id) // or it ends by itself
+	conn.proxy.Call(ctx, "close_stream", nil, conn.id) // or it ends by itself
+}
+
+// leaveBehind is leave without the wait for a node that did not answer as it should.  If it is there nevertheless, publishers would wait for the stream
+// if that has the policy Block.
+func (s *Subscription) leaveBehind(conn *streamConn) {
+	if !s.c.start(func() { s.leave(conn) }) {
+		conn.proxy.Close()
 	}
-	conn.proxy.Close()
 }
 
 // Next returns the next event.  A *[LostError] tells of events that were lost at this place, and is not the end.  Other errors are: ctx's when
@@ -212,6 +244,9 @@ func (s *Subscription) leave(conn *streamConn) {
 // While no node answers, Next waits.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for {
+		if s.ctx.Err() != nil {
+			return Event{}, core.ErrClosed
+		}
 		if e, ok, err := s.fromBatch(); ok || err != nil {
 			return e, err
 		}
@@ -223,7 +258,6 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 			h.batch.like.Topic = s.current.batch.like.Topic // the next run mostly has the same
 			s.current, s.terminal = h, h.end
 		case <-s.ctx.Done():
-			s.terminal = core.ErrClosed
 		case <-ctx.Done():
 			return Event{}, context.Cause(ctx)
 		}
@@ -261,7 +295,7 @@ func (s *Subscription) fromBatch() (e Event, ok bool, err error) {
 // loop can go on.
 func (s *Subscription) All(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		for {
+		for ctx.Err() == nil {
 			e, err := s.Next(ctx)
 			_, lost := errors.AsType[*LostError](err)
 			if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
