@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
@@ -47,6 +49,7 @@ type worker struct {
 	begin    time.Time                 // not before
 	ownUntil atomic.Pointer[time.Time] // the lease; nil if there was none yet
 	calling  atomic.Bool               // an event has left the queue, and may not have been delivered
+	fence    atomic.Bool               // nothing may be written without the lease
 	modified uint64                    // sign of life of the subscriber that is known
 	success  time.Time                 // of the last call, or a sign of life
 	retired  bool                      // another node calls now
@@ -178,8 +181,9 @@ func (b *Broker) takeOver(cb *callback, moved, first bool) {
 	opts := b.opts.Proxy
 	opts.Serializer, opts.AwaitOneway, opts.ConnectTimeout, opts.MaxConns, opts.MaxIdle = cb.sub.Serializer, true, callbackConnect, 0, 1
 	now := time.Now()
-	w := &worker{b: b, uri: uri, queue: newQueue(policyOf(cb.sub), cb.sub.Queue, b.drop), proxy: core.NewProxy(uri, opts),
-		begin: now, modified: cb.sub.Modified, success: now}
+	w := &worker{b: b, uri: uri, queue: newQueue(policyOf(cb.sub), cb.sub.Queue, b.drop), begin: now, modified: cb.sub.Modified, success: now}
+	opts.Dial = w.fenced(opts.Dial)
+	w.proxy = core.NewProxy(uri, opts)
 	switch {
 	case first:
 		w.queue.miss("its node was restarted")
@@ -259,12 +263,18 @@ func (w *worker) deliver(e *routed, missed loss) bool {
 		event["lost"] = missed.lost
 	}
 	for wait := callbackRetry; ; wait = min(2*wait, time.Second) {
+		ctx, cancel := context.WithTimeout(w.b.ctx, callbackTimeout)
+		if again := wait > callbackRetry; again {
+			_ = w.proxy.Ping(ctx) // connects, for which the lease may be too short; the call tells if it did not
+		}
 		if !w.confirm() {
+			cancel()
 			w.b.drop(dropMoved, 1)
 			return false
 		}
-		ctx, cancel := context.WithTimeout(w.b.ctx, callbackTimeout)
+		w.fence.Store(true)
 		err := w.proxy.Call(ctx, "event", nil, event)
+		w.fence.Store(false)
 		cancel()
 		again, delivered := w.judge(err)
 		if !again {
@@ -274,6 +284,44 @@ func (w *worker) deliver(e *routed, missed loss) bool {
 			return false
 		}
 	}
+}
+
+// fenced makes connections that do not take a call any more when the lease has ended: the process may have been stopped between confirm and the call,
+// and another node calls by now.
+func (w *worker) fenced(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &fencedConn{conn, w}, nil
+	}
+}
+
+type fencedConn struct {
+	net.Conn
+	w *worker
+}
+
+// SyscallConn lets the proxy look whether the other end has closed the connection.
+func (c *fencedConn) SyscallConn() (syscall.RawConn, error) {
+	if conn, ok := c.Conn.(syscall.Conn); ok {
+		return conn.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+var errFenced = errors.New("events: the node may not be the callback's any more")
+
+// Write looks as late as possible; what is left is the time between two instructions.
+func (c *fencedConn) Write(b []byte) (int, error) {
+	if c.w.fence.Load() && !c.w.leased() {
+		return 0, errFenced
+	}
+	return c.Conn.Write(b)
 }
 
 // judge says what the outcome of a call means.
