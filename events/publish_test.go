@@ -270,7 +270,7 @@ func TestPublishUnknown(t *testing.T) {
 		nodes := map[string]*fakeNode{}
 		for _, address := range []string{"a:9090", "b:9090"} {
 			nodes[address] = f.serve(address, fakeMethods{publish: func(ctx context.Context, first int64, events []submission) error {
-				defer p.take(first, events)()
+				p.take(first, events)()
 				if first == 1 {
 					nodes[address].cut() // before the answer
 					<-ctx.Done()
