@@ -29,7 +29,7 @@ func TestEventsNodesFail(t *testing.T) {
 		rounds int
 		fail   func(t *testing.T, w *eventWorld, node int)
 	}{
-		{"killed", 9, func(t *testing.T, w *eventWorld, node int) {
+		{"killed", 6, func(t *testing.T, w *eventWorld, node int) {
 			if err := w.Kill(node); err != nil {
 				t.Fatal(err)
 			}
