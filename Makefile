@@ -16,6 +16,17 @@ help: ## show this list
 build: ## the program, as bin/pyro-cluster
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/pyro-cluster ./cmd/pyro-cluster
 
+# The image has the name in deploy/k8s, unless told otherwise.
+ARCH ?= amd64
+IMAGE ?= localhost/pyro-cluster:devel
+IMAGE_ARCHIVE ?= bin/pyro-cluster-linux-$(ARCH).tar
+
+.PHONY: image
+image: ## container image as an archive, made without an engine (IMAGE=name:tag, ARCH=amd64, IMAGE_ARCHIVE=file)
+	@go build -o bin/mkimage ./internal/mkimage
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} \
+	  bin/mkimage -o '$(IMAGE_ARCHIVE)' -name '$(IMAGE)' -arch '$(ARCH)' -version '$(VERSION)'
+
 .PHONY: test
 test: venv ## all tests, with the race detector and with stock Python programs
 	go vet ./...
