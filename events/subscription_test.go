@@ -186,13 +186,13 @@ func TestSubscriptionBacksOff(t *testing.T) {
 				})
 				s := mustSubscribe(t, f.client("a"), anything)
 				start := time.Now()
-				for opened < 60 {
+				for range 60 {
 					if _, err := s.Next(t.Context()); !strings.Contains(err.Error(), "unknown stream; now at a:9090") {
 						t.Fatal(err)
 					}
 				}
 				if took := time.Since(start); took < row.min || took > row.max {
-					t.Errorf("60 streams, each with %d answers, took %v, want %v to %v", row.answers, took, row.min, row.max)
+					t.Errorf("60 moves, with %d answers each, took %v, want %v to %v", row.answers, took, row.min, row.max)
 				}
 			})
 		})
