@@ -2,12 +2,14 @@ package k8s
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -49,9 +51,13 @@ func check(m *manifests) problems {
 		checkStorage(p, s)
 		checkTLS(p, s)
 		checkProtection(p, m, w)
+		checkGrace(p, w, "../../cmd/pyro-cluster/node.go", "drainTimeout", "handOverTimeout")
+		p.require(preStop(w) > 0, "%s: no preStop: clients come while nobody listens", w)
 	}
 	for _, d := range m.deployments {
-		checkProbes(p, workload{"Deployment", d.Name, d.Spec.Selector, &d.Spec.Template})
+		w := workload{"Deployment", d.Name, d.Spec.Selector, &d.Spec.Template}
+		checkProbes(p, w)
+		checkGrace(p, w, "../../loadtest/servant/servant.go", "goodbyeTimeout")
 		checkServers(p, m, d)
 	}
 	return *p
@@ -303,6 +309,33 @@ func checkProtection(p *problems, m *manifests, w workload) {
 		}
 	}
 	p.require(len(m.policies) == 1, "%d NetworkPolicies, want 1", len(m.policies))
+}
+
+// preStop is how long a pod waits before it is told to end.
+func preStop(w workload) time.Duration {
+	if l := w.container().Lifecycle; l != nil && l.PreStop != nil && l.PreStop.Sleep != nil {
+		return time.Duration(l.PreStop.Sleep.Seconds) * time.Second
+	}
+	return 0
+}
+
+// graceMargin is for what takes no time unless the machine is busy: closing files, saying so.
+const graceMargin = 5 * time.Second
+
+// checkGrace: nobody is killed who ends in order.  What that takes stands in constants of a source file.
+func checkGrace(p *problems, w workload, source string, constants ...string) {
+	text, err := os.ReadFile(source)
+	p.require(err == nil, "%v", err)
+	need := preStop(w) + graceMargin
+	for _, name := range constants {
+		m := regexp.MustCompile(`(?m)\b` + name + ` += (\d+) \* time\.Second\b`).FindSubmatch(text)
+		if p.require(m != nil, "%s has no %s in seconds", source, name); m != nil {
+			seconds, _ := strconv.Atoi(string(m[1]))
+			need += time.Duration(seconds) * time.Second
+		}
+	}
+	grace := time.Duration(*w.template.Spec.TerminationGracePeriodSeconds) * time.Second
+	p.require(grace >= need, "%s: %v of grace, want %v or more", w, grace, need)
 }
 
 // checkServers: object servers know all nodes, and an update takes none away before there is another.
