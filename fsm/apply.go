@@ -100,16 +100,21 @@ func (t *txn) registerMember(c *Command, tags, groups []string) {
 		t.join(g, Member{ID: c.URI, URI: c.URI})
 	}
 	g, _ := t.groups.get(c.Name)
-	if all := normalTags(append(withoutGroups(tags), g.Tags...)); !slices.Equal(all, g.Tags) {
-		changed := *g
-		changed.Tags = all
-		t.groups = t.groups.put(c.Name, &changed)
-		t.note(Change{Kind: ChangeNameTags, Name: c.Name, Tags: all})
+	t.setGroupTags(g, normalTags(append(withoutGroups(tags), g.Tags...)))
+}
+
+func (t *txn) setGroupTags(g *Group, tags []string) {
+	if slices.Equal(tags, g.Tags) {
+		return
 	}
+	changed := *g
+	changed.Tags = tags
+	t.groups = t.groups.put(g.Name, &changed)
+	t.note(Change{Kind: ChangeNameTags, Name: g.Name, Tags: tags})
 }
 
 func (t *txn) registerEntry(c *Command, tags, groups []string) {
-	t.groups = t.groups.remove(c.Name)
+	t.endGroup(c.Name)
 	e := &Entry{Name: c.Name, URI: c.URI, Tags: tags, Created: t.revision, Modified: t.revision}
 	if old, ok := t.entries.get(c.Name); ok {
 		e.Created = old.Created
@@ -124,10 +129,7 @@ func (t *txn) registerEntry(c *Command, tags, groups []string) {
 
 func (t *txn) setTags(name string, tags []string) Code {
 	if g, ok := t.groups.get(name); ok {
-		changed := *g
-		changed.Tags = normalTags(withoutGroups(tags))
-		t.groups = t.groups.put(name, &changed)
-		t.note(Change{Kind: ChangeNameTags, Name: name, Tags: changed.Tags})
+		t.setGroupTags(g, normalTags(withoutGroups(tags)))
 		return OK
 	}
 	old, ok := t.entries.get(name)
@@ -186,10 +188,22 @@ func (t *txn) remove(names []string) int {
 			t.leaveAll(name, groupsOf(e.Tags))
 		}
 		t.entries = t.entries.remove(name)
-		t.groups = t.groups.remove(name)
+		t.endGroup(name)
 		t.note(Change{Kind: ChangeNameRemoved, Name: name})
 	}
 	return len(names)
+}
+
+// endGroup takes out a group with all its members, if there is one of that name.
+func (t *txn) endGroup(name string) {
+	g, ok := t.groups.get(name)
+	if !ok {
+		return
+	}
+	for i := range g.Members {
+		t.note(Change{Kind: ChangeMemberLeft, Name: name, Member: g.Members[i]})
+	}
+	t.groups = t.groups.remove(name)
 }
 
 func (t *txn) joinExplicitly(group string, m Member) Code {

@@ -64,6 +64,7 @@ func runScript(t *testing.T, script string) string {
 var kinds = map[string]Kind{
 	"init": KindInit, "register": KindRegister, "remove": KindRemove, "remove-prefix": KindRemovePrefix, "set-tags": KindSetTags,
 	"join": KindJoin, "leave": KindLeave, "health": KindHealth, "put-node": KindPutNode, "remove-node": KindRemoveNode, "noop": KindNoop,
+	"subscribe": KindSubscribe, "unsubscribe": KindUnsubscribe, "assign": KindAssign,
 }
 
 func parseCommand(t *testing.T, line string) Command {
@@ -92,7 +93,7 @@ func setField(c *Command, key, value string) bool {
 	case "names":
 		c.Names = list
 	case "uri":
-		c.URI, c.Member.URI = value, value
+		c.URI, c.Member.URI, c.Subscriber.URI = value, value, value
 	case "tags":
 		c.Tags = list
 	case "safe":
@@ -111,6 +112,22 @@ func setField(c *Command, key, value string) bool {
 			v.Health = Suspect
 		}
 		c.Verdicts = append(c.Verdicts, v)
+	case "serializer":
+		c.Subscriber.Serializer = value
+	case "patterns":
+		c.Subscriber.Patterns = list
+	case "policy":
+		c.Subscriber.Policy = value
+	case "queue":
+		c.Subscriber.Queue = int(number)
+	case "owner":
+		c.Subscriber.Owner = value
+	case "if-modified":
+		c.IfModified = number
+	case "assignment": // subscriber|assigned|owner
+		p := strings.SplitN(value, "|", 3)
+		assigned, _ := strconv.ParseUint(p[1], 10, 64)
+		c.Assignments = append(c.Assignments, Assignment{Subscriber: p[0], Assigned: assigned, Owner: p[2]})
 	case "id":
 		c.Node.ID, c.ClusterID = value, value
 	case "pyro":

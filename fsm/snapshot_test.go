@@ -143,6 +143,9 @@ func TestRestoreStrange(t *testing.T) {
 	entry := func(name string) string { return record("95a1" + name + "a0900101") }
 	group := func(name, members string) string { return record("95a1" + name + "900101" + members) }
 	member := func(id string) string { return record("99a1" + id + "a0a000c200a00001") }
+	const start2 = "7079726f66736d02"
+	subscribers := func(count string) string { return start2 + record("990101a0000000000000") + record("92"+count+"01") }
+	subscriber := func(uri string) string { return record("99a1" + uri + "a091a161a000a0a00101") }
 	session := func(id, ticket, results string) string { return record("95a1" + id + "00" + ticket + "00" + results) }
 	for name, row := range map[string]struct{ body, text string }{
 		"nothing in it":                  {headOf("00", "00000000"), ""},
@@ -166,6 +169,13 @@ func TestRestoreStrange(t *testing.T) {
 		"a length without an end":        {start + "ffffffffffffffffffffffff", "impossible length"},
 		"a record longer than what is":   {start + "ffffffff0f" + "99", "too early"},
 		"a health that nobody knows":     {headOf("00", "00010000") + group("61", "01") + record("99a161a0a000c207a00001"), "health 7"},
+		"subscribers out of order":       {subscribers("02") + subscriber("62") + subscriber("61"), `"a" after "b"`},
+		"a subscriber twice":             {subscribers("02") + subscriber("61") + subscriber("61"), `"a" after "a"`},
+		"too few subscribers":            {subscribers("cf7fffffffffffffff") + subscriber("61"), ""},
+		"too many subscribers":           {subscribers("00") + subscriber("61"), "checksum"},
+		"subscribers in version 1":       {headOf("00", "00000000") + record("920001"), "checksum"},
+		"no subscribers in version 2":    {start2 + record("990101a0000000000000"), ""},
+		"a subscriber with a field more": {subscribers("01") + record("9aa161a091a161a000a0a0010100"), "10 fields"},
 		"a session's results disordered": {headOf("02", "00000001") + session("61", "01", "02") + record("95020000"+"01a0") + record("95010000"+"01a0"), "after"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,6 +235,7 @@ func TestRestoreMemory(t *testing.T) {
 	for name, body := range map[string]string{
 		"long record": "7079726f66736d01" + "ffffffffff0f",
 		"many":        "7079726f66736d01" + record("990101a00000"+"cf7fffffffffffffff000000"),
+		"subscribers": "7079726f66736d02" + record("990101a0000000000000") + record("92cf7fffffffffffffff01"),
 	} {
 		raw, err := hex.DecodeString(body)
 		if err != nil {
@@ -238,8 +249,11 @@ func TestRestoreMemory(t *testing.T) {
 
 // FuzzRestore feeds bytes as they are and with a right checksum; what restores must persist to something that restores to the same.
 func FuzzRestore(f *testing.F) {
-	for _, s := range []*State{New(), smallState(f)} {
-		snapshot := persist(f, s.View())
+	version1, err := hex.DecodeString(goldenVersion1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, snapshot := range [][]byte{persist(f, New().View()), persist(f, smallState(f).View()), version1} {
 		f.Add(snapshot)
 		f.Add(snapshot[:len(snapshot)-crcBytes])
 	}

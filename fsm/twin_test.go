@@ -464,6 +464,17 @@ func checkInvariants(t *testing.T, v *View) {
 			}
 		}
 	}
+	for s := range v.Subscribers() {
+		if got, ok := v.Subscriber(s.URI); !ok || got.Modified != s.Modified {
+			t.Fatalf("subscriber %+v: got %+v, %t by its URI", s, got, ok)
+		}
+		if len(s.Patterns) == 0 || !slices.Equal(s.Patterns, list(set(s.Patterns))) {
+			t.Fatalf("subscriber %+v: patterns", s)
+		}
+		if s.Assigned == 0 || s.Modified == 0 || max(s.Assigned, s.Modified) > v.SubscribersVersion() || v.SubscribersVersion() > v.Revision() {
+			t.Fatalf("subscriber %+v: version %d of them, revision %d", s, v.SubscribersVersion(), v.Revision())
+		}
+	}
 	results := 0
 	for id, s := range v.sessions.byID.all() {
 		if queued, _ := v.sessions.queue.get(s.queued); queued != id {
