@@ -20,6 +20,9 @@ func (n *Node) Send(ctx context.Context, node string, body []byte) ([]byte, erro
 	if len(body) > MaxMessage {
 		return nil, fmt.Errorf("cluster: message of %d bytes to node %s: want at most %d", len(body), node, MaxMessage)
 	}
+	if n.dir.identity().Cluster == "" { // the connection would say so for as long as it lasts
+		return nil, errors.New("cluster: this node is not part of a cluster yet: it sends no messages")
+	}
 	to, _ := n.LocalView().Node(node)
 	address := n.currentAddress(raft.ServerID(node), raft.ServerAddress(to.RaftAddress))
 	if address == "" || to.Removed {
@@ -36,7 +39,7 @@ func (n *Node) Send(ctx context.Context, node string, body []byte) ([]byte, erro
 func (n *Node) handleMessage(ctx context.Context, from *preamble, body []byte) ([]byte, error) {
 	own := n.dir.identity().Cluster
 	if own == "" || from.cluster != own {
-		return nil, fmt.Errorf("cluster: message of node %s, which is not known to belong to this cluster", from.id)
+		return nil, fmt.Errorf("cluster: message of node %s, which is not of this node's cluster, or this node is not part of one yet", from.id)
 	}
 	if n.opts.Message == nil {
 		return nil, errors.New("cluster: this node takes no messages")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/fsm"
 )
@@ -117,6 +118,36 @@ func TestSendToDeadNode(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Who sets no deadline gives the other node the time it needs.
+func TestSendWithoutDeadline(t *testing.T) {
+	t.Parallel()
+	deadline := make(chan time.Time, 1)
+	nodes := newCluster(t, 2, func(_ int, o *Options) {
+		o.Message = func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+			d, _ := ctx.Deadline()
+			deadline <- d
+			return nil, ctx.Err()
+		}
+	})
+	if _, err := nodes[0].Send(t.Context(), nodes[1].ID(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if d := <-deadline; time.Until(d) < time.Hour {
+		t.Errorf("the handler has until %v, want no end in sight", d)
+	}
+}
+
+// A node that is not part of a cluster yet neither sends nor remembers a connection that could not say where it belongs.
+func TestSendBeforeFormation(t *testing.T) {
+	t.Parallel()
+	addresses := freeAddresses(t, 3)
+	n := open(t, testOptions(t, addresses[0], 3, addresses))
+	if _, err := n.Send(t.Context(), "other", nil); err == nil || !strings.Contains(err.Error(), "not part of a cluster yet") ||
+		errors.Is(err, ErrUnknownOutcome) {
+		t.Errorf("got %v, want that it is not part of a cluster yet", err)
+	}
 }
 
 // A node that was started again, at another address too, gets messages.

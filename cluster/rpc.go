@@ -23,6 +23,7 @@ const (
 	frameHeader     = 4 + 8 + 1
 	maxFrame        = maxCommandBytes + 4<<10
 	maxRequestsConn = 512 // of one connection under way
+	maxWaitMs       = 1 << 31
 )
 
 type requestKind uint8
@@ -217,9 +218,12 @@ func (l *link) call(ctx context.Context, kind requestKind, body []byte, giveUp <
 	l.pending[number] = c
 	l.mu.Unlock()
 
+	ms := int64(maxWaitMs)
+	if deadline, ok := ctx.Deadline(); ok {
+		ms = min(max(time.Until(deadline).Milliseconds(), 1), maxWaitMs)
+	}
 	var wait [4]byte
-	deadline, _ := ctx.Deadline()
-	binary.BigEndian.PutUint32(wait[:], uint32(min(max(time.Until(deadline).Milliseconds(), 1), 1<<31)))
+	binary.BigEndian.PutUint32(wait[:], uint32(ms))
 	if err := l.w.write(number, byte(kind), wait[:], body); err != nil {
 		l.forget(number)
 		l.conn.Close()
