@@ -150,8 +150,8 @@ func TestPublishBuffer(t *testing.T) {
 			err = c.PublishAsync(ctx, "t", message)
 		}
 		checkOutcome(t, "no room", err, core.CallNotExecuted, context.DeadlineExceeded)
-		if bytes := sent * 1000; bytes < maxWaitingBatches*batchBytes || bytes > (maxWaitingBatches+2)*(batchBytes+MaxEventBytes) {
-			t.Errorf("%d bytes were taken, want about %d", bytes, (maxWaitingBatches+1)*batchBytes)
+		if bytes, least := sent*1000, (maxWaitingBatches-1)*batchBytes; bytes < least || bytes > 2*least {
+			t.Errorf("%d bytes were taken, want %d to %d", bytes, least, 2*least)
 		}
 		published := async(func() error { return c.PublishAsync(t.Context(), "t", 1) })
 		answer <- nil

@@ -128,7 +128,7 @@ var changes = map[string]bool{"register": true, "remove": true, "set_metadata": 
 // rootCause is what the last server that was tried had to say.
 func rootCause(err error) error {
 	if e, ok := errors.AsType[*core.TransportError](err); ok {
-		return e.Err
+		return rootCause(e.Err) // that of a publisher who gave up has the one of its last try
 	}
 	if e, ok := errors.AsType[*core.RemoteError](err); ok {
 		return errors.New(e.Text())
