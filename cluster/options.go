@@ -62,11 +62,12 @@ type Options struct {
 	Observer Observer
 
 	// For tests: timing replaces what Profile says, raftConfig changes what is made of it, cut isolates the node, disk puts faults between
-	// the node and its log.
+	// the node and its log, dial connects to other nodes.
 	timing     *timing
 	raftConfig func(*raft.Config)
 	cut        func() bool
 	disk       func(raftStore) raftStore
+	dial       dialFunc
 }
 
 // Errors of a node.  ErrNoLeader and ErrStopped: the command did not run.  ErrUnknownOutcome: it may have run.
@@ -121,6 +122,9 @@ func (o *Options) check() error {
 	}
 	if o.disk == nil {
 		o.disk = func(s raftStore) raftStore { return s }
+	}
+	if o.dial == nil {
+		o.dial = new(net.Dialer).DialContext
 	}
 	if o.DataDir == "" {
 		return errors.New("cluster: no data directory given")

@@ -33,6 +33,7 @@ type stream struct {
 	own     func(connKind) preamble
 	serve   func(context.Context, net.Conn, *preamble)
 	refused func(error)
+	dialer  dialer
 
 	ctx    context.Context // ends with the stream
 	cancel context.CancelFunc
@@ -53,7 +54,7 @@ func listen(ctx context.Context, opts *Options) (*stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster: listen for other nodes: %w", err)
 	}
-	s := &stream{opts: opts, listener: l, advertise: opts.Advertise, raft: make(chan net.Conn), conns: map[net.Conn]bool{}}
+	s := &stream{opts: opts, listener: l, advertise: opts.Advertise, dialer: newDialer(opts.dial), raft: make(chan net.Conn), conns: map[net.Conn]bool{}}
 	if s.advertise == "" {
 		host, _, err := net.SplitHostPort(opts.Listen)
 		_, port, err2 := net.SplitHostPort(l.Addr().String())
@@ -166,14 +167,13 @@ func (s *stream) answer(conn net.Conn) (*preamble, net.Conn, error) {
 	return p, conn, conn.SetDeadline(time.Time{})
 }
 
-// connect dials a node and shakes hands.  Names are resolved anew each time.  The target is the id of the node that is meant, empty for any.
+// connect dials a node and shakes hands.  Names are resolved anew each time, if they can be.  The target is the id of the node that is meant, empty for any.
 func (s *stream) connect(ctx context.Context, kind connKind, address, target string) (net.Conn, *handshakeReply, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cluster: dial %q: %w", address, err)
 	}
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp", address)
+	raw, err := s.dialer.connect(ctx, address)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cluster: dial node: %w", err)
 	}
@@ -191,6 +191,8 @@ func (s *stream) connect(ctx context.Context, kind connKind, address, target str
 		conn.Close()
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
+		} else {
+			s.dialer.forget(address, raw)
 		}
 		return nil, reply, fmt.Errorf("cluster: dial %s: %w", address, err)
 	}
@@ -198,6 +200,7 @@ func (s *stream) connect(ctx context.Context, kind connKind, address, target str
 		conn.Close()
 		return nil, nil, fmt.Errorf("cluster: dial %s: %w", address, context.Cause(ctx))
 	}
+	s.dialer.remember(address, raw)
 	return conn, reply, nil
 }
 
