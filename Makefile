@@ -10,7 +10,7 @@ BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## the program, as bin/pyro-cluster
@@ -43,6 +43,11 @@ lint: ## formatting, vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not formatted: $$files"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+.PHONY: test-kube
+test-kube: image ## the story on the Kubernetes of KUBECONFIG, see docs/kubernetes-story.md (STORY='-out story', IMAGE_LOAD=...)
+	@go build -o bin/story ./deploy/k8s/story
+	bin/story -archive '$(IMAGE_ARCHIVE)' -image '$(IMAGE)' $(STORY)
 
 .PHONY: bench
 bench: ## all benchmarks (BENCHTIME=1s), then bench-rpc: calls against raw TCP, net/rpc and grpc-go (BENCHRPC='-rounds 5', see -h)

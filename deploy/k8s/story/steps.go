@@ -137,14 +137,25 @@ func (s *story) killPod(ctx context.Context, p pod) (how string, err error) {
 	return "kill -9", s.opts.podKill.run(ctx, p.Spec.NodeName, id)
 }
 
-// victims are the Kubernetes nodes that may be crashed and drained: a node of ours runs there, and the observer does not.  The one with the leader
-// comes first.
+// victims are the Kubernetes nodes that may be crashed and drained: a node of ours runs there, and the observer does not.  The first one has the
+// leader, which has to move if it is beside the observer.
 func (s *story) victims(ctx context.Context) ([]string, error) {
-	leader, err := s.observer.leader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	pods, err := s.kube.pods(ctx, s.nodes.selector())
+	var pods []pod
+	var leader string
+	err := waitFor(ctx, s.opts.limit, "a leader that is not beside the observer", func(ctx context.Context) (wait string, err error) {
+		if leader, err = s.observer.leader(ctx); err != nil {
+			return "", err
+		}
+		if pods, err = s.kube.pods(ctx, s.nodes.selector()); err != nil {
+			return "", err
+		}
+		if !slices.ContainsFunc(pods, func(p pod) bool { return p.Meta.Name == leader && p.Spec.NodeName == s.watch }) {
+			return "", nil
+		}
+		s.say("  %s leads on %s, which has to stay: handing over", leader, s.watch)
+		_, err = s.observer.asked(ctx, "cluster", "transfer")
+		return leader + " leads there", err
+	})
 	if err != nil {
 		return nil, err
 	}
