@@ -104,7 +104,11 @@ func (d *directory) acquire() error {
 	return nil
 }
 
-func (d *directory) close() error { return d.lock.Close() }
+// close unlocks the directory.  A child that was forked a moment ago, and has not run its program yet, still has the file open: closing alone
+// would leave it locked.
+func (d *directory) close() error {
+	return errors.Join(syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
+}
 
 func (d *directory) load() error {
 	path := d.file(identityFile)

@@ -561,3 +561,27 @@ func FuzzParseIdentity(f *testing.F) {
 		}
 	})
 }
+
+// A directory is free once it is closed, also while a child of this process has its files open: a fork copies them until the child runs its
+// program.
+func TestDirectoryFreeDespiteChild(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d, err := openDirectory(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := syscall.Dup(int(d.lock.Fd())) // has the lock, too, as a child's would
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(child)
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openDirectory(path)
+	if err != nil {
+		t.Fatalf("after it was closed: %v", err)
+	}
+	again.close()
+}

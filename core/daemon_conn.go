@@ -455,7 +455,23 @@ func (m *Method) run(call *servedCall, args []any, kwargs map[string]any) (any, 
 	if err != nil {
 		return nil, err
 	}
+	if m.Direct != nil {
+		return m.runDirect(call, values)
+	}
 	return m.Func(call, values)
+}
+
+// runDirect runs Direct with values that were decoded already.
+func (m *Method) runDirect(call *servedCall, args []any) (any, error) {
+	var value boxing
+	result := Encoder{s: &value}
+	if err := m.Direct(call, &Decoder{values: args, boxed: true, left: len(args), method: m}, &result); err != nil {
+		return nil, err
+	}
+	if result.n > 1 {
+		return nil, errResultCount(m, result.n)
+	}
+	return value.value, nil
 }
 
 func (o *object) readAttribute(call *servedCall, args []any) (any, error) {

@@ -540,6 +540,8 @@ type msgpackCheck struct {
 	data  []byte
 	pos   int
 	count int
+	// anyText leaves it to others to check that text is UTF-8.
+	anyText bool
 }
 
 // values walks over n values inside of depth containers.
@@ -653,7 +655,7 @@ func (c *msgpackCheck) text(n uint64) error {
 	if err := c.skip(n); err != nil {
 		return err
 	}
-	if !utf8.Valid(c.data[start:c.pos]) {
+	if !c.anyText && !utf8.Valid(c.data[start:c.pos]) {
 		return errNotUTF8
 	}
 	return nil

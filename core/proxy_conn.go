@@ -157,12 +157,17 @@ func (c *clientConn) invoke(ctx context.Context, r Request, flags uint16, out an
 
 // request sends a request and returns the message of its reply; an empty one if there will be none.
 func (c *clientConn) request(ctx context.Context, r Request, flags uint16) (message, error) {
+	return c.requestWith(ctx, r.Method, flags, func(dst []byte) ([]byte, error) { return c.serializer.AppendRequest(dst, r) })
+}
+
+// requestWith is request with a payload that somebody else encodes.
+func (c *clientConn) requestWith(ctx context.Context, method string, flags uint16, payload func(dst []byte) ([]byte, error)) (message, error) {
 	c.seq++
 	h := header{typ: msgInvoke, serializer: c.serializer.ID(), flags: flags, seq: c.seq}
 	o := outgoingFrom(ctx)
-	err := c.encode(h, o, func(dst []byte) ([]byte, error) { return c.serializer.AppendRequest(dst, r) })
+	err := c.encode(h, o, payload)
 	if err != nil {
-		return message{}, &LocalError{Err: fmt.Errorf("core: %s: %w", r.Method, err)}
+		return message{}, &LocalError{Err: fmt.Errorf("core: %s: %w", method, err)}
 	}
 	m, err := c.exchange(ctx, flags&flagOneway == 0)
 	if err != nil || flags&flagOneway != 0 {

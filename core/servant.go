@@ -47,6 +47,8 @@ type Method struct {
 	Oneway   bool
 	Contract Contract
 	Func     func(ctx context.Context, args []any) (any, error)
+	// Direct, in place of Func, reads its arguments and writes its one result without boxing them.  It is for generated skeletons.
+	Direct func(ctx context.Context, args *Decoder, result *Encoder) error
 
 	observer CallObserver // nil if nobody observes
 }
@@ -137,8 +139,8 @@ func (o *object) addMembers(s *Servant) error {
 		if err := o.checkNew(m.Name); err != nil {
 			return err
 		}
-		if m.Func == nil {
-			return fmt.Errorf("method %q has no Func", m.Name)
+		if (m.Func == nil) == (m.Direct == nil) {
+			return fmt.Errorf("method %q: want one of Func and Direct", m.Name)
 		}
 		o.methods[m.Name] = &m
 	}

@@ -83,7 +83,10 @@ type Proxy struct {
 	retired map[*replica]struct{} // left the group, calls still under way
 }
 
-var _ core.Caller = (*Proxy)(nil)
+var (
+	_ core.Caller  = (*Proxy)(nil)
+	_ core.Invoker = (*Proxy)(nil)
+)
 
 // New returns a proxy for the group of that name; it does no I/O.
 func New(group string, r Resolver, opts Options) *Proxy {
@@ -112,6 +115,11 @@ func newProxy(group string, r Resolver, opts Options, dial func(core.URI) endpoi
 // Call implements core.Caller.
 func (p *Proxy) Call(ctx context.Context, method string, out any, args ...any) error {
 	return p.do(ctx, request{kind: callMethod, name: method, out: out, args: args, contract: p.opts.Contracts[method]})
+}
+
+// Invoke implements core.Invoker.
+func (p *Proxy) Invoke(ctx context.Context, v *core.Invocation) error {
+	return p.do(ctx, request{kind: invoke, name: v.Method(), encoded: v, contract: p.opts.Contracts[v.Method()]})
 }
 
 // Attr implements core.Caller: reading an attribute is a read-only call.

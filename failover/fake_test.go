@@ -190,6 +190,10 @@ func (r *fakeReplica) Call(ctx context.Context, method string, out any, args ...
 	return err
 }
 
+func (r *fakeReplica) Invoke(ctx context.Context, v *core.Invocation) error {
+	return r.do(ctx, v.Method())
+}
+
 func (r *fakeReplica) Attr(ctx context.Context, name string, out any) error {
 	return r.Call(ctx, "get "+name, out)
 }

@@ -157,6 +157,28 @@ func TestAttributesAreRetried(t *testing.T) {
 	})
 }
 
+// What is encoded goes to the next replica as it is.
+func TestInvocationsAreRetried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a", "b")
+		p := g.proxy(t, idempotent)
+		a, b := g.replica("a"), g.replica("b")
+		a.set(cutOff)
+		for range 20 {
+			v := core.NewInvocation("get")
+			if err := p.Invoke(t.Context(), v); err != nil {
+				t.Fatalf("Invoke: %v", err)
+			}
+			v.Free()
+			pass(time.Second) // a is probed and back
+		}
+		if a.count(&a.calls) == 0 || b.count(&b.ran) != 20 {
+			t.Errorf("got %d calls of the bad replica and %d that the good one ran, want some and 20", a.count(&a.calls), b.count(&b.ran))
+		}
+	})
+}
+
 func TestSilentReplicaCostsOneAttemptTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

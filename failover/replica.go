@@ -26,6 +26,7 @@ const (
 // endpoint is what the group proxy needs of one replica; a *core.Proxy is one.
 type endpoint interface {
 	core.Caller
+	core.Invoker
 	Metadata(ctx context.Context) (core.Metadata, error)
 	Ping(ctx context.Context) error
 }

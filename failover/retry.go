@@ -23,7 +23,8 @@ type request struct {
 	out      any
 	value    any // of writeAttr
 	args     []any
-	contract core.Contract // as the caller declares it
+	encoded  *core.Invocation // in place of out and args
+	contract core.Contract    // as the caller declares it
 }
 
 type kind uint8
@@ -32,6 +33,7 @@ const (
 	callMethod kind = iota
 	readAttr
 	writeAttr
+	invoke
 )
 
 func (r *request) send(ctx context.Context, e endpoint) error {
@@ -40,6 +42,8 @@ func (r *request) send(ctx context.Context, e endpoint) error {
 		return e.Attr(ctx, r.name, r.out)
 	case writeAttr:
 		return e.SetAttr(ctx, r.name, r.value)
+	case invoke:
+		return e.Invoke(ctx, r.encoded)
 	}
 	return e.Call(ctx, r.name, r.out, r.args...)
 }

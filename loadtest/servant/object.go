@@ -57,7 +57,7 @@ func newObject(member, path string) (*object, error) {
 		member: member,
 		append: w.Append,
 		file:   file,
-		close:  func() error { return errors.Join(w.Close(), file.Close()) },
+		close:  func() error { return errors.Join(w.Close(), unlock(file)) },
 	}, nil
 }
 
@@ -73,6 +73,12 @@ func lockedLedger(path string) (*os.File, error) {
 		return nil, fmt.Errorf("servant: ledger %s is that of another servant (%w): give each one of its own", path, err)
 	}
 	return f, nil
+}
+
+// unlock closes a locked file.  A child that was forked a moment ago, and has not run its program yet, still has it open: closing alone
+// would leave it locked.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
 // servant spells the object out, which costs a call less than reflection.

@@ -809,3 +809,26 @@ func TestLedgerOfAnother(t *testing.T) {
 	}
 	again.close()
 }
+
+// TestUnlockDespiteChild: a fork copies open files until the child runs its program.
+func TestUnlockDespiteChild(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger")
+	f, err := lockedLedger(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := syscall.Dup(int(f.Fd())) // has the lock, too, as a child's would
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(child)
+	if err := unlock(f); err != nil {
+		t.Fatal(err)
+	}
+	again, err := lockedLedger(path)
+	if err != nil {
+		t.Fatalf("after the ledger was unlocked: %v", err)
+	}
+	again.Close()
+}

@@ -1,0 +1,200 @@
+package core
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unicode/utf8"
+)
+
+// Encoder writes the arguments of an [Invocation], or the result of a method ([Method].Direct), one value after the other and without boxing
+// them.  Errors stick: the first one fails the call.
+type Encoder struct {
+	b   []byte
+	n   int        // values so far
+	s   Serializer // nil is msgpack
+	err error
+}
+
+// Int writes an int.
+func (e *Encoder) Int(v int) { e.Int64(int64(v)) }
+
+// Int64 writes an int.
+func (e *Encoder) Int64(v int64) {
+	if e.s != nil {
+		e.Value(v)
+		return
+	}
+	e.n++
+	e.b = appendMsgpackInt(e.b, v)
+}
+
+// Uint64 writes an int.
+func (e *Encoder) Uint64(v uint64) {
+	if e.s != nil {
+		e.Value(v)
+		return
+	}
+	e.n++
+	e.b = appendMsgpackUint(e.b, v)
+}
+
+// Float64 writes a float.
+func (e *Encoder) Float64(v float64) {
+	if e.s != nil {
+		e.Value(v)
+		return
+	}
+	e.n++
+	e.b = binary.BigEndian.AppendUint64(append(e.b, 0xcb), doubleBits(v))
+}
+
+// Bool writes a bool.
+func (e *Encoder) Bool(v bool) {
+	if e.s != nil {
+		e.Value(v)
+		return
+	}
+	e.n++
+	if v {
+		e.b = append(e.b, 0xc3)
+	} else {
+		e.b = append(e.b, 0xc2)
+	}
+}
+
+// Nil writes None.
+func (e *Encoder) Nil() {
+	if e.s != nil {
+		e.Value(nil)
+		return
+	}
+	e.n++
+	e.b = append(e.b, 0xc0)
+}
+
+// String writes a str.  Text that is not UTF-8 is an error.
+func (e *Encoder) String(v string) {
+	if e.s != nil || !utf8.ValidString(v) || uint64(len(v)) > math.MaxUint32 {
+		e.Value(v)
+		return
+	}
+	e.n++
+	e.b = appendMsgpackText(e.b, v)
+}
+
+// Bytes writes bytes; nil is None.
+func (e *Encoder) Bytes(v []byte) {
+	if e.s != nil || v == nil || uint64(len(v)) > math.MaxUint32 {
+		e.Value(v)
+		return
+	}
+	e.n++
+	e.b = append(appendMsgpackBinHeader(e.b, len(v)), v...)
+}
+
+// Value writes any value that serializers take.
+func (e *Encoder) Value(v any) {
+	e.n++
+	s := e.s
+	if s == nil {
+		s = msgpackSerializer{}
+	}
+	b, err := s.AppendValue(e.b, v)
+	e.b = b
+	if err != nil {
+		e.fail(err)
+	}
+}
+
+func (e *Encoder) fail(err error) {
+	if e.err == nil {
+		e.err = err
+	}
+}
+
+// Err returns the first error.
+func (e *Encoder) Err() error { return e.err }
+
+// reset makes it write to b.
+func (e *Encoder) reset(b []byte, s Serializer) { *e = Encoder{b: b, s: s} }
+
+// boxing is what an Encoder keeps a value with, rather than to encode it.
+type boxing struct {
+	Serializer
+	value any
+}
+
+func (b *boxing) AppendValue(dst []byte, v any) ([]byte, error) {
+	b.value = v
+	return dst, nil
+}
+
+// errResultCount is a Direct that did not write one result.
+func errResultCount(m *Method, n int) error {
+	return fmt.Errorf("core: %s wrote %d results, want one (several are a Tuple)", m.Name, n)
+}
+
+func appendMsgpackInt(b []byte, v int64) []byte {
+	switch {
+	case v >= 0:
+		return appendMsgpackUint(b, uint64(v))
+	case v >= -32:
+		return append(b, byte(v))
+	case v >= math.MinInt8:
+		return append(b, 0xd0, byte(v))
+	case v >= math.MinInt16:
+		return append(b, 0xd1, byte(v>>8), byte(v))
+	case v >= math.MinInt32:
+		return binary.BigEndian.AppendUint32(append(b, 0xd2), uint32(v))
+	}
+	return binary.BigEndian.AppendUint64(append(b, 0xd3), uint64(v))
+}
+
+func appendMsgpackUint(b []byte, v uint64) []byte {
+	switch {
+	case v < 0x80:
+		return append(b, byte(v))
+	case v <= math.MaxUint8:
+		return append(b, 0xcc, byte(v))
+	case v <= math.MaxUint16:
+		return append(b, 0xcd, byte(v>>8), byte(v))
+	case v <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, 0xce), uint32(v))
+	}
+	return binary.BigEndian.AppendUint64(append(b, 0xcf), v)
+}
+
+func appendMsgpackText(b []byte, s string) []byte {
+	switch n := len(s); {
+	case n < 32:
+		b = append(b, 0xa0|byte(n))
+	case n <= math.MaxUint8:
+		b = append(b, 0xd9, byte(n))
+	case n <= math.MaxUint16:
+		b = append(b, 0xda, byte(n>>8), byte(n))
+	default:
+		b = binary.BigEndian.AppendUint32(append(b, 0xdb), uint32(n))
+	}
+	return append(b, s...)
+}
+
+func appendMsgpackBinHeader(b []byte, n int) []byte {
+	switch {
+	case n <= math.MaxUint8:
+		return append(b, 0xc4, byte(n))
+	case n <= math.MaxUint16:
+		return append(b, 0xc5, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(b, 0xc6), uint32(n))
+}
+
+func appendMsgpackArrayHeader(b []byte, n int) []byte {
+	switch {
+	case n < 16:
+		return append(b, 0x90|byte(n))
+	case n <= math.MaxUint16:
+		return append(b, 0xdc, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint32(append(b, 0xdd), uint32(n))
+}

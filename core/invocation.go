@@ -1,0 +1,191 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Invocation is a call whose arguments are encoded when it is made and whose result is decoded when it is read, both without reflection.  It is
+// what generated proxies use:
+//
+//	call := core.NewInvocation("add")
+//	defer call.Free()
+//	call.Args.Int(a)
+//	call.Args.Int(b)
+//	if err := invoker.Invoke(ctx, call); err != nil {
+//		return 0, err
+//	}
+//	sum := call.Result.Int()
+//	return sum, call.Result.Err()
+//
+// It belongs to one goroutine at a time.
+type Invocation struct {
+	Args   Encoder // positional ones
+	Result Decoder // after Invoke has returned nil; there is none of a oneway call
+
+	method string
+	kwargs Kwargs
+	oneway bool
+	reply  []byte // holds the result
+}
+
+// Invoker makes calls that are encoded already.  [Proxy] is one, and so is the proxy of an object group.
+type Invoker interface {
+	// Invoke makes the call.  Its errors are those of Call ([Caller]).  After an error it may be made again, also with another Invoker.
+	Invoke(ctx context.Context, v *Invocation) error
+}
+
+var invocations = sync.Pool{New: func() any { return new(Invocation) }}
+
+// NewInvocation returns a call of a method without arguments so far.  Free should follow.
+func NewInvocation(method string) *Invocation {
+	v := invocations.Get().(*Invocation)
+	v.method = method
+	return v
+}
+
+// Kwargs sets keyword arguments.
+func (v *Invocation) Kwargs(k Kwargs) { v.kwargs = k }
+
+// Oneway makes it a call whose caller does not wait for an answer.
+func (v *Invocation) Oneway() { v.oneway = true }
+
+// Method returns the name of the method.
+func (v *Invocation) Method() string { return v.method }
+
+// Free gives the memory back for other calls.  Nothing of v may be used afterwards.
+func (v *Invocation) Free() {
+	args, reply := v.Args.b, v.reply
+	if cap(args)+cap(reply) > 2*maxPooledBytes {
+		return
+	}
+	*v = Invocation{reply: reply[:0]}
+	v.Args.b = args[:0]
+	invocations.Put(v)
+}
+
+// appendPayload appends the payload of the request: object id, method, arguments, keyword arguments.
+func (v *Invocation) appendPayload(dst []byte, s Serializer, object string) ([]byte, error) {
+	if err := v.Args.err; err != nil {
+		return dst, err
+	}
+	if s.ID() != (msgpackSerializer{}).ID() {
+		return v.appendBoxed(dst, s, object)
+	}
+	start := len(dst)
+	dst = append(dst, 0x94)
+	dst = appendMsgpackText(dst, object)
+	dst = appendMsgpackText(dst, v.method)
+	dst = appendMsgpackArrayHeader(dst, v.Args.n)
+	dst = append(dst, v.Args.b...)
+	if len(v.kwargs) == 0 {
+		return append(dst, 0x80), nil
+	}
+	dst, err := s.AppendValue(dst, map[string]any(v.kwargs))
+	if err != nil {
+		return dst[:start], err
+	}
+	return dst, nil
+}
+
+// appendBoxed is appendPayload for a serializer other than that of the arguments.
+func (v *Invocation) appendBoxed(dst []byte, s Serializer, object string) ([]byte, error) {
+	args, err := msgpackSerializer{}.ParseValue(append(appendMsgpackArrayHeader(nil, v.Args.n), v.Args.b...))
+	if err != nil {
+		return dst, err
+	}
+	list, _ := sequence(args)
+	r := Request{Object: object, Method: v.method, Args: list, Kwargs: noKwargs}
+	if len(v.kwargs) > 0 {
+		r.Kwargs = v.kwargs
+	}
+	return s.AppendRequest(dst, r)
+}
+
+// setResult makes the payload of a reply the result; it is not copied.
+func (v *Invocation) setResult(s Serializer, payload []byte) error {
+	v.Result = Decoder{name: v.method, left: 1}
+	if s.ID() != (msgpackSerializer{}).ID() {
+		value, err := s.ParseValue(payload)
+		v.Result.values, v.Result.boxed = []any{value}, true
+		return err
+	}
+	check := msgpackCheck{data: payload, anyText: true}
+	if err := check.values(1, 0); err != nil {
+		return fmt.Errorf("core: msgpack: offset %d: %w", check.pos, err)
+	}
+	if check.pos != len(payload) {
+		return fmt.Errorf("core: msgpack: offset %d: %w", check.pos, errTrailing)
+	}
+	v.Result.b = payload
+	return nil
+}
+
+// setStored makes a value the result.
+func (v *Invocation) setStored(value any) {
+	v.Result = Decoder{name: v.method, left: 1, values: []any{value}, boxed: true}
+}
+
+var _ Invoker = (*Proxy)(nil)
+
+// Invoke implements [Invoker].
+func (p *Proxy) Invoke(ctx context.Context, v *Invocation) error {
+	if p.opts.Observer == nil {
+		return p.sendInvocation(ctx, v, nil)
+	}
+	start := time.Now()
+	var o Observation
+	err := p.sendInvocation(ctx, v, &o)
+	o.Took, o.Outcome = time.Since(start), OutcomeOf(err)
+	p.observer(v.method).ObserveCall(o)
+	return err
+}
+
+func (p *Proxy) sendInvocation(ctx context.Context, v *Invocation, o *Observation) error {
+	return p.with(ctx, func(c *clientConn) error {
+		if err := c.members.check(member{v.method, isMethod}, p.uri); err != nil {
+			return &LocalError{Err: err}
+		}
+		var flags uint16
+		if v.oneway || c.members.oneway[v.method] && !p.opts.AwaitOneway {
+			flags = flagOneway
+		}
+		c.sent, c.received = 0, 0
+		err := c.invokeEncoded(ctx, v, flags)
+		if o != nil {
+			o.Sent, o.Received = o.Sent+c.sent, o.Received+c.received
+		}
+		return err
+	})
+}
+
+// invokeEncoded sends an invocation and takes its result.
+func (c *clientConn) invokeEncoded(ctx context.Context, v *Invocation, flags uint16) error {
+	m, err := c.requestWith(ctx, v.method, flags, func(dst []byte) ([]byte, error) { return v.appendPayload(dst, c.serializer, c.object) })
+	switch {
+	case err != nil:
+		return err
+	case flags&flagOneway != 0:
+		v.setStored(nil)
+		return nil
+	case m.flags&flagException != 0:
+		return c.result(ctx, m, v.method, nil)
+	case m.flags&flagItemStream != 0:
+		var s *Stream
+		if err := c.stream(ctx, m, v.method, &s); err != nil {
+			return err
+		}
+		v.setStored(s)
+		return nil
+	}
+	payload := m.payload
+	if len(c.body) > 0 && len(payload) <= len(c.body) && &payload[len(payload)-1] == &c.body[len(c.body)-1] {
+		c.body, v.reply = v.reply[:0], c.body // the reply goes with the invocation, whose memory serves the connection
+	}
+	if err := v.setResult(c.serializer, payload); err != nil {
+		return c.badReply(err)
+	}
+	return nil
+}
