@@ -13,6 +13,7 @@ const (
 	keepBufferBytes = 64 << 10 // a buffer that grew past this is dropped after the message
 	firstStepBytes  = 64 << 10 // of a long body: memory grows as bytes arrive, whatever the header claims
 	writeStepBytes  = 1 << 20  // a write deadline holds for so many bytes
+	flushBytes      = 64 << 10 // replies are written when there are so many, even if more requests wait
 )
 
 // wire is a connection that speaks messages.  One goroutine at a time may read, one may write.
@@ -154,6 +155,27 @@ func (w *wire) boundWrite() error {
 	}
 	w.writeBounded = now.Add(2 * w.stepTimeout)
 	return w.nc.SetWriteDeadline(w.writeBounded)
+}
+
+// hasRequest reports whether a whole message was read ahead, so that reading it does not wait.
+func (w *wire) hasRequest() bool {
+	if w.r.Buffered() < headerBytes {
+		return false
+	}
+	b, err := w.r.Peek(headerBytes)
+	if err != nil {
+		return false
+	}
+	h, err := parseHeader(b, w.limit)
+	return err == nil && h.bodyLen() <= int64(w.r.Buffered()-headerBytes)
+}
+
+// trimmed returns b for the next message, unless it grew too large to keep.
+func trimmed(b []byte) []byte {
+	if cap(b) > keepBufferBytes {
+		return nil
+	}
+	return b[:0]
 }
 
 // trim drops buffers that grew too large to keep for an idle connection.

@@ -18,8 +18,14 @@ import (
 // serverConn is one client of a daemon.
 type serverConn struct {
 	*wire
-	d           *Daemon
-	peer        net.Addr
+	d    *Daemon
+	peer net.Addr
+}
+
+// turn answers requests of a connection one after the other.
+type turn struct {
+	*serverConn
+	out         []byte      // replies that are to be written; in place of that of the connection
 	observation observation // of the call under way
 }
 
@@ -38,6 +44,7 @@ func (c *serverConn) serve(ctx context.Context) {
 	}
 	c.d.observeConn(ConnOpened)
 	defer c.d.observeConn(ConnClosed)
+	t := turn{serverConn: c}
 	for {
 		m, err := c.nextRequest()
 		if err != nil {
@@ -46,12 +53,12 @@ func (c *serverConn) serve(ctx context.Context) {
 			}
 			return
 		}
-		c.out = c.out[:0]
-		goesOn := c.answer(ctx, m)
-		if len(c.out) > 0 {
-			if _, err := c.write(c.out); err != nil {
+		goesOn := t.answer(ctx, m)
+		if len(t.out) > 0 && (!goesOn || !c.hasRequest() || len(t.out) >= flushBytes) {
+			if _, err := c.write(t.out); err != nil {
 				return
 			}
+			t.out = trimmed(t.out)
 		}
 		if !goesOn {
 			return
@@ -111,7 +118,8 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 	if !ok {
 		return false // as Pyro5: there is no way to say why
 	}
-	call := c.newCall(ctx, m, s)
+	t := turn{serverConn: c}
+	call := t.newCall(ctx, m, s)
 	reply, annotations, err := c.connectReply(call, m, s)
 	if err != nil {
 		c.refuseMessage(m.seq, m.serializer, err)
@@ -119,11 +127,11 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 	}
 	h := call.replyHeader(m)
 	h.typ = msgConnectOK
-	if err := c.prepare(h, annotations, s, reply); err != nil {
+	if err := t.prepare(h, annotations, s, reply); err != nil {
 		c.refuseMessage(m.seq, m.serializer, err)
 		return false
 	}
-	if _, err := c.write(c.out); err != nil {
+	if _, err := c.write(t.out); err != nil {
 		return false
 	}
 	return c.endHandshake()
@@ -280,7 +288,7 @@ func isConnError(err error) bool {
 }
 
 // newCall makes the context of a method.
-func (c *serverConn) newCall(ctx context.Context, m message, s Serializer) *servedCall {
+func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall {
 	call := &servedCall{Context: ctx, info: CallInfo{
 		Peer:          c.peer,
 		Serializer:    s.Name(),
@@ -305,8 +313,8 @@ func newCorrelationID() (id [16]byte) {
 	return id
 }
 
-// answer handles one message and leaves the reply, if there is one, in c.out; false means that the connection is to be closed then.
-func (c *serverConn) answer(ctx context.Context, m message) bool {
+// answer handles one message and appends the reply, if there is one, to c.out; false means that the connection is to be closed then.
+func (c *turn) answer(ctx context.Context, m message) bool {
 	switch m.typ {
 	case msgPing:
 		return c.answerPing(m) == nil
@@ -320,15 +328,16 @@ func (c *serverConn) answer(ctx context.Context, m message) bool {
 	}
 	call := c.newCall(ctx, m, s)
 	c.begin(call)
+	start := len(c.out)
 	goesOn := c.invoke(call, m, s)
 	if call.observation == &c.observation { // or else it goes on beside the connection, or nobody observes
-		call.observation.report(len(c.out))
+		call.observation.report(len(c.out) - start)
 	}
 	return goesOn
 }
 
-// invoke runs the method of a request and leaves the reply in c.out.
-func (c *serverConn) invoke(call *servedCall, m message, s Serializer) bool {
+// invoke runs the method of a request and appends the reply to c.out.
+func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 	if c.d.draining.Load() {
 		c.replyError(call, m, s, ConnectionClosedError.New("server is shutting down"), notExecuted)
 		return false
@@ -371,18 +380,18 @@ func requestError(err error) error {
 	return ValueError.New("%v", err)
 }
 
-func (c *serverConn) answerPing(m message) error {
+func (c *turn) answerPing(m message) error {
 	h := header{typ: msgPing, serializer: m.serializer, seq: m.seq, flags: flagCorrelationID, correlationID: m.correlationID}
 	if m.flags&flagCorrelationID == 0 {
 		h.correlationID = newCorrelationID()
 	}
 	var err error
-	c.out, err = appendMessage(c.out[:0], h, nil, []byte("pong"))
+	c.out, err = appendMessage(c.out, h, nil, []byte("pong"))
 	return err
 }
 
 // startOneway runs a call beside the connection, as soon as the daemon has room for it; false means that it was closed.
-func (c *serverConn) startOneway(call *servedCall, o *object, r Request) bool {
+func (c *turn) startOneway(call *servedCall, o *object, r Request) bool {
 	select {
 	case c.d.oneway <- struct{}{}:
 	case <-call.Done():
@@ -601,7 +610,7 @@ func exception(err error) *RemoteError {
 }
 
 // replyResult answers with a value, or with an exception if the serializer does not take it.
-func (c *serverConn) replyResult(call *servedCall, m message, s Serializer, result any) bool {
+func (c *turn) replyResult(call *servedCall, m message, s Serializer, result any) bool {
 	if m.flags&flagOneway != 0 {
 		return true
 	}
@@ -631,7 +640,7 @@ func (c *servedCall) replyHeader(m message) header {
 // replyError answers with an exception and reports whether the connection goes on.  It does not after an exception that
 // concerns the connection: stock clients drop theirs then, and stock servers, too.  (A stock server even sends nothing if the
 // class is CommunicationError; here the client learns the reason.)
-func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
+func (c *turn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
 	e := exception(err)
 	call.observation.ends(CallException)
 	if _, rejected := a[annotationNotExecuted]; rejected {
@@ -659,22 +668,23 @@ func (c *serverConn) replyError(call *servedCall, m message, s Serializer, err e
 	return goesOn
 }
 
-// prepare puts the message of a value into c.out; nothing if that fails.
-func (c *serverConn) prepare(h header, a Annotations, s Serializer, value any) (err error) {
+// prepare appends the message of a value to c.out; nothing if that fails.
+func (c *turn) prepare(h header, a Annotations, s Serializer, value any) (err error) {
+	start := len(c.out)
 	defer func() {
 		if p := recover(); p != nil { // a method of the value, asked for its text
 			err = panicError(p)
 		}
 		if err != nil {
-			c.out = c.out[:0]
+			c.out = c.out[:start]
 		}
 	}()
-	if c.out, err = beginMessage(c.out[:0], a); err != nil {
+	if c.out, err = beginMessage(c.out, a); err != nil {
 		return err
 	}
 	h.annotationsLen = uint32(annotationsBytes(a))
 	if c.out, err = s.AppendValue(c.out, value); err != nil {
 		return err
 	}
-	return finishMessage(c.out, h)
+	return finishMessage(c.out[start:], h)
 }

@@ -145,7 +145,7 @@ type observation struct {
 }
 
 // begin starts to observe a call, of which nothing is known yet.  The connection's memory serves one after the other.
-func (c *serverConn) begin(call *servedCall) {
+func (c *turn) begin(call *servedCall) {
 	if c.d.unknown != nil {
 		c.observation = observation{by: c.d.unknown, start: time.Now(), received: headerBytes + len(c.body)}
 		call.observation = &c.observation

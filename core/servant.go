@@ -139,8 +139,11 @@ func (o *object) addMembers(s *Servant) error {
 		if err := o.checkNew(m.Name); err != nil {
 			return err
 		}
-		if (m.Func == nil) == (m.Direct == nil) {
-			return fmt.Errorf("method %q: want one of Func and Direct", m.Name)
+		switch {
+		case m.Func == nil && m.Direct == nil:
+			return fmt.Errorf("method %q has no Func", m.Name)
+		case m.Func != nil && m.Direct != nil:
+			return fmt.Errorf("method %q has Func and Direct, want one of them", m.Name)
 		}
 		o.methods[m.Name] = &m
 	}
