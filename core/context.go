@@ -3,6 +3,7 @@ package core
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"maps"
 	"net"
 	"sync"
@@ -17,6 +18,8 @@ type CallInfo struct {
 	Object        string
 	Method        string // empty in [DaemonOptions.ValidateHandshake]
 	Peer          net.Addr
+	TLS           *tls.ConnectionState // not to be changed; nil without TLS
+	Principal     string               // who the client is, if [DaemonOptions.ValidateHandshake] said so by [SetPrincipal]
 	Serializer    string
 	Sequence      uint16
 	CorrelationID [16]byte    // the caller's, or a new one
@@ -28,6 +31,7 @@ type servedCall struct {
 	context.Context
 	info        CallInfo
 	observation *observation // nil if nobody observes
+	conn        *serverConn  // of a handshake; nil for calls
 
 	mu       sync.Mutex // protects what follows; oneway calls and goroutines of a method may outlive the reply
 	reply    Annotations
@@ -58,6 +62,20 @@ func CallInfoFrom(ctx context.Context) *CallInfo {
 		return &call.info
 	}
 	return nil
+}
+
+// SetPrincipal says who the client is, within [DaemonOptions.ValidateHandshake]: the calls of its connection have it in their
+// [CallInfo].  Elsewhere it does nothing.
+func SetPrincipal(ctx context.Context, name string) {
+	call, ok := ctx.Value(servedCallKey{}).(*servedCall)
+	if !ok || call.conn == nil {
+		return
+	}
+	call.mu.Lock()
+	defer call.mu.Unlock()
+	if !call.answered {
+		call.conn.principal, call.info.Principal = name, name
+	}
 }
 
 // AnnotateReply adds an annotation to the reply of the call that ctx belongs to, a copy of data.  It is ignored once the method

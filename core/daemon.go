@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,7 +32,8 @@ type DaemonOptions struct {
 	MaxConnections int
 	// MaxOneway bounds the oneway calls that run at once; beyond it the connection waits.  Zero means 1,000.
 	MaxOneway int
-	// HandshakeTimeout is how long a new client may take for its CONNECT message.  Zero means 10 s.
+	// HandshakeTimeout is how long a new client may take until it is accepted: TLS, its CONNECT message and ValidateHandshake.  Zero
+	// means 10 s.
 	HandshakeTimeout time.Duration
 	// IdleTimeout closes a connection that sends nothing for so long.  Zero means never, as in Pyro5.
 	IdleTimeout time.Duration
@@ -39,8 +41,11 @@ type DaemonOptions struct {
 	// rather than cut off.  Zero means 250 ms.
 	DrainTimeout time.Duration
 	// ValidateHandshake sees what the client sent; the value it returns goes back to the client, its error refuses the client
-	// with that text.  Nil answers "hello".
+	// with that text.  ctx has a [CallInfo] and ends with HandshakeTimeout.  Package core/auth has validators.  Nil answers "hello".
 	ValidateHandshake func(ctx context.Context, handshake any) (any, error)
+	// TLS makes clients connect by TLS 1.2 or later.  It needs a certificate; ClientAuth and ClientCAs ask clients for theirs.
+	// [TLSFiles.Server] follows files that change.  Nil means plain connections.
+	TLS *tls.Config
 	// Logger gets errors that no caller sees; nil discards them.
 	Logger *slog.Logger
 	// Observer is told of calls and connections; nil costs nothing.
@@ -124,6 +129,9 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 		return nil, errors.Join(err, ln.Close())
 	}
 	opts = opts.withDefaults()
+	if opts.TLS, err = checkServerTLS(opts.TLS); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
 	d := &Daemon{
 		ln:      ln,
 		opts:    opts,
@@ -334,7 +342,7 @@ func (d *Daemon) start(ctx context.Context, nc net.Conn) {
 		defer d.running.Done()
 		defer d.forget(c, full)
 		if full {
-			c.refuse("no free workers, increase server threadpool size")
+			c.refuse(ctx, "no free workers, increase server threadpool size")
 		} else {
 			c.serve(ctx)
 		}
@@ -395,8 +403,8 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 // Close stops at once: connections are cut, the contexts of running methods end.  It does not wait for them, Serve does.
 func (d *Daemon) Close() error {
 	err := d.closeListener()
-	for _, c := range d.stop() { // without the lock: TLS says goodbye, for which the peer may take its time
-		c.nc.Close()
+	for _, c := range d.stop() {
+		c.cut()
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +19,10 @@ import (
 // serverConn is one client of a daemon.
 type serverConn struct {
 	*wire
-	d    *Daemon
-	peer net.Addr
+	d         *Daemon
+	peer      net.Addr
+	tls       *tls.ConnectionState // nil without TLS
+	principal string               // see SetPrincipal
 }
 
 // turn answers requests of a connection one after the other.
@@ -30,7 +33,7 @@ type turn struct {
 }
 
 func newServerConn(d *Daemon, nc net.Conn) *serverConn {
-	w := newWire(nc, d.opts.MaxMessageBytes)
+	w := newWire(d.serverTLS(nc), d.opts.MaxMessageBytes)
 	w.stepTimeout = messageTimeout
 	return &serverConn{wire: w, d: d, peer: nc.RemoteAddr()}
 }
@@ -109,6 +112,10 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 	if c.nc.SetDeadline(time.Now().Add(c.d.opts.HandshakeTimeout)) != nil {
 		return false
 	}
+	if err := c.handshakeTLS(ctx); err != nil {
+		c.logRefused(ctx, "", err)
+		return false
+	}
 	m, err := c.readConnect()
 	if err != nil {
 		c.refuseMessage(0, marshalID, err)
@@ -118,10 +125,14 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 	if !ok {
 		return false // as Pyro5: there is no way to say why
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.d.opts.HandshakeTimeout)
+	defer cancel()
 	t := turn{serverConn: c}
 	call := t.newCall(ctx, m, s)
+	call.conn = c
 	reply, annotations, err := c.connectReply(call, m, s)
 	if err != nil {
+		c.logRefused(call, call.info.Object, err)
 		c.refuseMessage(m.seq, m.serializer, err)
 		return false
 	}
@@ -135,6 +146,12 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 		return false
 	}
 	return c.endHandshake()
+}
+
+// logRefused reports a client that is not let in: what it was told it may not say to anybody.
+func (c *serverConn) logRefused(ctx context.Context, object string, err error) {
+	c.d.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "client refused",
+		slog.Any("peer", c.peer), slog.String("object", object), slog.Any("error", err))
 }
 
 // readConnect reads the first message under the deadline of the handshake alone.
@@ -221,8 +238,11 @@ func connectRequest(v any) (handshake, object any, err error) {
 }
 
 // refuse reads the client's CONNECT, as it would not get the answer if its bytes were left unread, and says why it is refused.
-func (c *serverConn) refuse(reason string) {
+func (c *serverConn) refuse(ctx context.Context, reason string) {
 	if c.nc.SetDeadline(time.Now().Add(min(c.d.opts.HandshakeTimeout, time.Second))) != nil {
+		return
+	}
+	if c.handshakeTLS(ctx) != nil {
 		return
 	}
 	m, err := c.readConnect()
@@ -249,11 +269,7 @@ func (c *serverConn) refuseMessage(seq uint16, serializerID uint8, err error) {
 	if _, err := c.write(out); err != nil {
 		return
 	}
-	// A connection closed with bytes unread is reset, and the client may lose the text: wait a little for its end.
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		c.nc.SetReadDeadline(time.Now().Add(lingerTimeout))
-		io.CopyN(io.Discard, c.nc, lingerBytes)
-	}
+	hangUp(c.nc)
 }
 
 const (
@@ -291,6 +307,8 @@ func isConnError(err error) bool {
 func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall {
 	call := &servedCall{Context: ctx, info: CallInfo{
 		Peer:          c.peer,
+		TLS:           c.tls,
+		Principal:     c.principal,
 		Serializer:    s.Name(),
 		Sequence:      m.seq,
 		CorrelationID: m.correlationID,

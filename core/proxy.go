@@ -40,8 +40,11 @@ type ProxyOptions struct {
 	Serializer string
 	// Resolver is asked at every connect for a URI that is not PYRO; without one such a URI is an error.
 	Resolver Resolver
-	// Handshake is sent in CONNECT; nil means "hello", as in Pyro5.
+	// Handshake is sent in CONNECT; nil means "hello", as in Pyro5.  It goes along when the proxy is passed to others, as in Pyro5.
 	Handshake any
+	// Credentials, when not nil, makes what is sent in place of Handshake, for each connection anew: tokens age.  It stays here
+	// when the proxy is passed to others.
+	Credentials func(ctx context.Context) (any, error)
 	// ValidateHandshake sees the server's answer to Handshake; its error fails the connect.
 	ValidateHandshake func(response any) error
 	// MaxMessageBytes bounds a reply, annotations included, compressed or not.  Zero means 1 GiB, as in Pyro5.
@@ -57,8 +60,14 @@ type ProxyOptions struct {
 	// Dial opens connections; nil means a net.Dialer with TCP_NODELAY and keep-alive.  A Write that fails has to say how many bytes
 	// it sent: after none at all the method counts as not executed.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// TLS, when not nil, is the client's configuration for TLS connections.
+	// TLS makes the proxy connect by TLS 1.2 or later.  The server is verified as the host of the URI, unless ServerName is set; over
+	// a unix socket it has to be.  Nil means plain connections.
 	TLS *tls.Config
+	// TLSSource, when not nil, is asked for the configuration of each connection in place of TLS ([TLSFiles.Config]); nil from it
+	// means a plain connection.  What it returns is not changed.
+	TLSSource func() *tls.Config
+	// TLSCommonName accepts a certificate without DNS names whose common name is the host, as Python does.
+	TLSCommonName bool
 	// AwaitOneway lets Call wait for methods that the server marks as oneway, as it does for others: such a call has run when Call returns,
 	// and calls made one after the other run in that order, which Python's servers do not promise otherwise.
 	AwaitOneway bool
@@ -483,7 +492,11 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 		return nil, &TransportError{Endpoint: address, Op: "connect", Err: err}
 	}
 	c := newClientConn(p, nc, address, uri.Object, s)
-	if err := c.handshake(ctx, p.opts.Handshake, p.opts.ValidateHandshake); err != nil {
+	data, err := p.handshakeData(ctx)
+	if err == nil {
+		err = c.handshake(ctx, data, p.opts.ValidateHandshake)
+	}
+	if err != nil {
 		c.Close()
 		p.observeConn(ConnFailed)
 		return nil, err
@@ -493,6 +506,18 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 	return c, nil
 }
 
+// handshakeData is what goes into CONNECT.
+func (p *Proxy) handshakeData(ctx context.Context) (any, error) {
+	if p.opts.Credentials == nil {
+		return p.opts.Handshake, nil
+	}
+	data, err := p.opts.Credentials(ctx)
+	if err != nil {
+		return nil, &LocalError{Err: fmt.Errorf("core: credentials: %w", err)}
+	}
+	return data, nil
+}
+
 // dial opens the connection, TLS included.  The system's own connections have TCP_NODELAY and keep-alive by Go's default.
 func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dial := p.opts.Dial
@@ -500,18 +525,8 @@ func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 		dial = new(net.Dialer).DialContext
 	}
 	nc, err := dial(ctx, network, address)
-	if err != nil || p.opts.TLS == nil {
-		return nc, err
-	}
-	config := p.opts.TLS
-	if config.ServerName == "" && !config.InsecureSkipVerify {
-		config = config.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(address)
-	}
-	tc := tls.Client(nc, config)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		nc.Close()
+	if err != nil {
 		return nil, err
 	}
-	return tc, nil
+	return p.opts.clientTLS(ctx, nc, address)
 }
