@@ -14,6 +14,7 @@ const module = "github.com/pyro-cluster/pyro-cluster/"
 // knows no name server, the name server no raft, and nothing imports the command line.
 var allowed = map[string][]string{
 	"core":         {},
+	"core/auth":    {"core"},
 	"fsm":          {},
 	"failover":     {"core"},
 	"naming":       {"core", "failover", "fsm", "internal/pyre"},
