@@ -122,7 +122,7 @@ func classValue(m map[string]any) (any, error) {
 		return exceptionFrom(class, m)
 	}
 	delete(m, classKey)
-	return ClassDict{Class: class, Attrs: m}, nil
+	return classRead(ClassDict{Class: class, Attrs: m}), nil
 }
 
 func classOf(m map[string]any) (string, bool) {
@@ -160,6 +160,7 @@ func exceptionFrom(class string, m map[string]any) (*RemoteError, error) {
 	if len(e.Attributes) == 0 {
 		e.Attributes = nil
 	}
+	e.cause = registeredCause(e)
 	return e, nil
 }
 

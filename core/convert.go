@@ -1,6 +1,7 @@
 package core
 
 import (
+	"encoding"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Convert stores a value that came from the wire in out, a non-nil pointer.  What fits by its type is stored as it is, anything in
@@ -21,21 +23,41 @@ import (
 //     the class of a [ClassDict] and the order of a [Dict]
 //   - bytes, and serpent's base64 dict, to slices and arrays of bytes
 //   - ISO text, dates and epoch seconds to time.Time, which is in the local zone if nothing else is said; ISO text to [Date]
+//   - seconds to time.Duration
+//   - int, float and text to big.Rat and big.Float: so Python's Decimal, which travels as text
+//   - text to types with encoding.TextUnmarshaler: so Python's UUID
 //   - a [ProxyState] and text to [URI]
-//   - None to the zero value, pointers to new values
+//   - an exception to the type of errors that is registered for its class
+//   - Python's OrderedDict to what a dict becomes
+//   - None to the zero value, pointers to new values, interfaces to what has their methods
 //
-// Numbers that do not fit are errors, and so is all else; the error names the path to it: "[2].amount: got str, want int".  What out
-// points to is unspecified after an error.
+// Numbers that do not fit are errors, and so is all else; the error names the path to it: `[2].amount: got str "x", want int`.  What
+// out points to is unspecified after an error.
 func Convert(out, value any) error {
 	if convertBasic(out, value) {
 		return nil
 	}
+	if err := convertInto(out, value); err != nil {
+		return fmt.Errorf("core: %w", err)
+	}
+	return nil
+}
+
+func convertInto(out, value any) error {
 	rv := reflect.ValueOf(out)
 	if rv.Kind() != reflect.Pointer || rv.IsNil() {
-		return fmt.Errorf("core: convert into %T, want a non-nil pointer", out)
+		return fmt.Errorf("convert into %T, want a non-nil pointer", out)
 	}
-	if err := convert(rv.Elem(), value, 0); err != nil {
-		return fmt.Errorf("core: %w", err)
+	return convert(rv.Elem(), value, 0)
+}
+
+// convertResult is Convert for the result of a method, which begins the path in errors.
+func convertResult(out any, method string, value any) error {
+	if convertBasic(out, value) {
+		return nil
+	}
+	if err := convertAt("result", convertInto(out, value)); err != nil {
+		return fmt.Errorf("core: %s: %w", method, err)
 	}
 	return nil
 }
@@ -106,10 +128,17 @@ func convertAt(step string, err error) error {
 }
 
 var (
-	timeType   = reflect.TypeFor[time.Time]()
-	dateType   = reflect.TypeFor[Date]()
-	uriType    = reflect.TypeFor[URI]()
-	bigIntType = reflect.TypeFor[big.Int]()
+	timeType      = reflect.TypeFor[time.Time]()
+	dateType      = reflect.TypeFor[Date]()
+	durationType  = reflect.TypeFor[time.Duration]()
+	uriType       = reflect.TypeFor[URI]()
+	bigIntType    = reflect.TypeFor[big.Int]()
+	bigRatType    = reflect.TypeFor[big.Rat]()
+	bigFloatType  = reflect.TypeFor[big.Float]()
+	classDictType = reflect.TypeFor[ClassDict]()
+
+	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
+	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
 func convert(dst reflect.Value, value any, depth int) error {
@@ -125,29 +154,91 @@ func convert(dst reflect.Value, value any, depth int) error {
 		dst.Set(src)
 		return nil
 	}
+	switch {
+	case src.Kind() == reflect.Pointer && src.IsNil():
+		dst.SetZero()
+		return nil
+	case dst.Kind() == reflect.Pointer:
+		return convertPointer(dst, value, depth)
+	case convertOwn(dst, src):
+		return nil
+	}
 	value, err := convertible(value)
 	if err != nil || value == nil {
 		dst.SetZero()
 		return err
 	}
+	return convertValue(dst, value, depth)
+}
+
+func convertPointer(dst reflect.Value, value any, depth int) error {
+	p := reflect.New(dst.Type().Elem())
+	if err := convert(p.Elem(), value, depth+1); err != nil {
+		return err
+	}
+	dst.Set(p)
+	return nil
+}
+
+// convertOwn stores values of registered types, which are no values of the wire: without the pointer, or with one that dst's interface asks
+// for; and the error of a registered type that an exception stands for.
+func convertOwn(dst, src reflect.Value) bool {
+	if e, ok := src.Interface().(*RemoteError); ok && e.cause != nil {
+		cause := reflect.ValueOf(e.cause)
+		if cause.Type().AssignableTo(dst.Type()) {
+			dst.Set(cause)
+			return true
+		}
+		if cause.Kind() == reflect.Pointer && !cause.IsNil() && cause.Type().Elem() == dst.Type() {
+			dst.Set(cause.Elem())
+			return true
+		}
+		return false
+	}
+	switch {
+	case src.Kind() == reflect.Pointer && src.Type().Elem() == dst.Type():
+		dst.Set(src.Elem())
+		return true
+	case dst.Kind() == reflect.Interface && reflect.PointerTo(src.Type()).Implements(dst.Type()):
+		p := reflect.New(src.Type())
+		p.Elem().Set(src)
+		dst.Set(p)
+		return true
+	}
+	return false
+}
+
+// convertValue converts a value of the wire by the type or kind of dst.
+func convertValue(dst reflect.Value, value any, depth int) error {
 	switch dst.Type() {
 	case timeType:
 		return convertTime(dst, value)
 	case dateType:
 		return convertDate(dst, value)
+	case durationType:
+		return convertDuration(dst, value)
 	case uriType:
 		return convertURI(dst, value)
 	case bigIntType:
 		return convertBigInt(dst, value)
+	case bigRatType, bigFloatType:
+		return convertBigNumber(dst, value)
 	}
-	switch dst.Kind() {
-	case reflect.Pointer:
-		p := reflect.New(dst.Type().Elem())
-		if err := convert(p.Elem(), value, depth+1); err != nil {
+	switch v := value.(type) {
+	case string:
+		if dst.CanAddr() && reflect.PointerTo(dst.Type()).Implements(textUnmarshalerType) {
+			return convertText(dst, v)
+		}
+	case ClassDict:
+		if dst.Type() == classDictType { // of a value of a registered type
+			dst.Set(reflect.ValueOf(v))
+			return nil
+		}
+		if done, err := convertClass(dst, v, depth); done {
 			return err
 		}
-		dst.Set(p)
-		return nil
+	}
+	switch dst.Kind() {
 	case reflect.Slice, reflect.Array:
 		return convertList(dst, value, depth)
 	case reflect.Map:
@@ -158,18 +249,68 @@ func convert(dst reflect.Value, value any, depth int) error {
 	return convertScalar(dst, value)
 }
 
-// convertible returns a value of a type that is read from the wire.  Others come from inside of the program, such as a default.
+// convertible returns a value of a type that is read from the wire.  Others come from inside of the program, such as a default, or are of
+// a registered type.
 func convertible(value any) (any, error) {
-	switch value.(type) {
+	switch v := value.(type) {
+	case ClassDict:
+		return orderedDict(v), nil
 	case bool, int64, *big.Int, float64, complex128, string, []byte, []any, Tuple, Set, FrozenSet, map[string]any, Dict,
-		Date, time.Time, Ellipsis, URI, ProxyState, *RemoteError, ClassDict:
+		Date, time.Time, Ellipsis, URI, ProxyState, *RemoteError:
 		return value, nil
+	}
+	if c, ok, err := objectOf(value); ok {
+		return c, err
 	}
 	return reduce(value)
 }
 
+// orderedDict returns the dict that an OrderedDict has become in Pyro5's serpent; any other object as it is.
+func orderedDict(c ClassDict) any {
+	items, ok := sequence(c.Attrs["items"])
+	if !ok || c.Class != "collections.OrderedDict" || len(c.Attrs) != 1 {
+		return c
+	}
+	d := make(Dict, len(items))
+	for i, item := range items {
+		pair, ok := sequence(item)
+		if !ok || len(pair) != 2 {
+			return c
+		}
+		d[i] = Pair{pair[0], pair[1]}
+	}
+	return d
+}
+
 func convertMismatch(dst reflect.Value, value any) error {
-	return fmt.Errorf("got %s, want %s", pythonType(value), dst.Type())
+	return fmt.Errorf("got %s, want %s", describe(value), dst.Type())
+}
+
+// describe names the type of a value and shows a short one.
+func describe(value any) string {
+	switch v := value.(type) {
+	case string:
+		return "str " + abbreviated(v)
+	case bool, int64, float64, complex128:
+		return fmt.Sprintf("%s %v", pythonType(v), v)
+	case []byte:
+		return fmt.Sprintf("bytes of %d", len(v))
+	case Date:
+		return fmt.Sprintf("date %04d-%02d-%02d", v.Year, v.Month, v.Day)
+	}
+	if items, ok := sequence(value); ok {
+		return fmt.Sprintf("%s of %d", pythonType(value), len(items))
+	}
+	return pythonType(value)
+}
+
+// abbreviated quotes the beginning of a text.
+func abbreviated(s string) string {
+	const limit = 40
+	if utf8.RuneCountInString(s[:min(len(s), 4*limit)]) <= limit {
+		return strconv.Quote(s)
+	}
+	return strconv.Quote(string([]rune(s[:4*limit])[:limit])) + "..."
 }
 
 func convertScalar(dst reflect.Value, value any) error {
@@ -207,9 +348,6 @@ func convertInt(dst reflect.Value, value any) error {
 	}
 	n, ok := integerOf(value)
 	if !ok {
-		if f, ok := value.(float64); ok {
-			return fmt.Errorf("got %v, want %s", f, dst.Type())
-		}
 		return convertMismatch(dst, value)
 	}
 	switch {
@@ -218,9 +356,17 @@ func convertInt(dst reflect.Value, value any) error {
 	case dst.CanUint() && n.IsUint64() && !dst.OverflowUint(n.Uint64()):
 		dst.SetUint(n.Uint64())
 	default:
-		return fmt.Errorf("%.40s does not fit into %s", n.Text(10), dst.Type())
+		return fmt.Errorf("got int %s, which does not fit into %s", shortInt(n), dst.Type())
 	}
 	return nil
+}
+
+// shortInt is n in decimal, or its size if that is long.
+func shortInt(n *big.Int) string {
+	if n.BitLen() > 128 {
+		return fmt.Sprintf("of %d bits", n.BitLen())
+	}
+	return n.String()
 }
 
 // integerOf returns an int, or a float without a fraction.
@@ -261,7 +407,7 @@ func convertFloat(dst reflect.Value, value any) error {
 	}
 	_, exact := value.(float64)
 	if dst.OverflowFloat(f) && !math.IsInf(f, 0) || math.IsInf(f, 0) && !exact {
-		return fmt.Errorf("%s is too large for %s", pythonType(value), dst.Type())
+		return fmt.Errorf("got %s, which is too large for %s", describe(value), dst.Type())
 	}
 	dst.SetFloat(f)
 	return nil
@@ -269,7 +415,7 @@ func convertFloat(dst reflect.Value, value any) error {
 
 func convertComplex(dst reflect.Value, c complex128) error {
 	if dst.OverflowComplex(c) {
-		return fmt.Errorf("%v does not fit into %s", c, dst.Type())
+		return fmt.Errorf("got %s, which does not fit into %s", describe(c), dst.Type())
 	}
 	dst.SetComplex(c)
 	return nil
@@ -281,6 +427,61 @@ func convertBigInt(dst reflect.Value, value any) error {
 		return convertMismatch(dst, value)
 	}
 	dst.Addr().Interface().(*big.Int).Set(n)
+	return nil
+}
+
+// convertBigNumber reads a number, also from text, into a big.Rat or big.Float.
+func convertBigNumber(dst reflect.Value, value any) error {
+	if text, ok := value.(string); ok {
+		return convertText(dst, text)
+	}
+	f, isFloat := value.(float64)
+	n, isInt := integerOf(value)
+	switch x := dst.Addr().Interface().(type) {
+	case *big.Rat:
+		if isInt {
+			x.SetInt(n)
+			return nil
+		}
+		if isFloat && x.SetFloat64(f) != nil {
+			return nil
+		}
+	case *big.Float:
+		if isInt {
+			x.SetInt(n)
+			return nil
+		}
+		if isFloat && !math.IsNaN(f) {
+			x.SetFloat64(f)
+			return nil
+		}
+	}
+	return convertMismatch(dst, value)
+}
+
+// convertText gives text to the method of dst's type that reads it.
+func convertText(dst reflect.Value, text string) error {
+	u, ok := dst.Addr().Interface().(encoding.TextUnmarshaler)
+	if !ok {
+		return convertMismatch(dst, text)
+	}
+	if err := u.UnmarshalText([]byte(text)); err != nil {
+		return fmt.Errorf("got str %s, want %s: %w", abbreviated(text), dst.Type(), err)
+	}
+	return nil
+}
+
+// convertDuration reads seconds, as Python's timedelta travels.
+func convertDuration(dst reflect.Value, value any) error {
+	f, ok := floatOf(value)
+	if !ok {
+		return convertMismatch(dst, value)
+	}
+	nanos := math.Round(f * 1e9)
+	if !(nanos >= math.MinInt64 && nanos < math.MaxInt64) {
+		return fmt.Errorf("got %s seconds, which do not fit into %s", describe(value), dst.Type())
+	}
+	dst.SetInt(int64(nanos))
 	return nil
 }
 
@@ -297,7 +498,7 @@ func convertList(dst reflect.Value, value any, depth int) error {
 	if dst.Kind() == reflect.Slice {
 		dst.Set(reflect.MakeSlice(dst.Type(), len(items), len(items)))
 	} else if len(items) != dst.Len() {
-		return fmt.Errorf("got %s of %d, want %s", pythonType(value), len(items), dst.Type())
+		return convertMismatch(dst, value)
 	}
 	for i, v := range items {
 		if err := convert(dst.Index(i), v, depth+1); err != nil {
@@ -313,7 +514,7 @@ func convertBytes(dst reflect.Value, b []byte) error {
 		return nil
 	}
 	if len(b) != dst.Len() {
-		return fmt.Errorf("got bytes of %d, want %s", len(b), dst.Type())
+		return convertMismatch(dst, b)
 	}
 	reflect.Copy(dst, reflect.ValueOf(b))
 	return nil
@@ -455,7 +656,7 @@ func convertTime(dst reflect.Value, value any) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("%.40q is no time in ISO 8601", v)
+		return fmt.Errorf("got str %s, want a time in ISO 8601", abbreviated(v))
 	case Date:
 		if err := checkDate(v); err != nil {
 			return err
@@ -476,7 +677,7 @@ func convertDate(dst reflect.Value, value any) error {
 	case string:
 		t, err := time.Parse(time.DateOnly, v)
 		if err != nil {
-			return fmt.Errorf("%.40q is no date in ISO 8601", v)
+			return fmt.Errorf("got str %s, want a date in ISO 8601", abbreviated(v))
 		}
 		dst.Set(reflect.ValueOf(Date{t.Year(), t.Month(), t.Day()}))
 		return nil

@@ -560,7 +560,7 @@ func (o *object) runBatch(call *servedCall, calls []any) (any, error) {
 		call.info.Method = name
 		result, err := m.runUnpacked(call, parts[1], parts[2])
 		if err != nil {
-			wrapped := ClassDict{Class: "Pyro5.core._ExceptionWrapper", Attrs: map[string]any{"exception": exception(err)}}
+			wrapped := ClassDict{Class: "Pyro5.core._ExceptionWrapper", Attrs: map[string]any{"exception": exception(err, m.place()...)}}
 			return append(results, wrapped), nil
 		}
 		results = append(results, result)
@@ -618,13 +618,41 @@ func stackLines(skip int) []string {
 	return lines
 }
 
-// exception is what is sent for the error of a method: it always has a traceback.
-func exception(err error) *RemoteError {
+// exception is what is sent for the error of a method: it always has a traceback, which begins where the method is defined.
+func exception(err error, where ...string) *RemoteError {
 	e := methodError(err)
 	if e.Traceback == nil {
-		e.Traceback = traceback(e, nil)
+		e.Traceback = traceback(e, where)
 	}
 	return e
+}
+
+// place is where the code of the method begins, as a line of a traceback.  An error of Go does not know where it was made.
+func (m *Method) place() []string {
+	code := m.code
+	switch {
+	case code != 0:
+	case m.Direct != nil:
+		code = reflect.ValueOf(m.Direct).Pointer()
+	default:
+		code = reflect.ValueOf(m.Func).Pointer()
+	}
+	f := runtime.FuncForPC(code)
+	if f == nil {
+		return nil
+	}
+	file, line := f.FileLine(code)
+	return []string{fmt.Sprintf("File %q, line %d, in %s", file, line, f.Name())}
+}
+
+// place is that of the method of a call; nil if there is none.
+func (d *Daemon) place(call *servedCall) []string {
+	if o := d.object(call.info.Object); o != nil {
+		if m, err := o.method(call.info.Method); err == nil {
+			return m.place()
+		}
+	}
+	return nil
 }
 
 // replyResult answers with a value, or with an exception if the serializer does not take it.
@@ -659,7 +687,7 @@ func (c *servedCall) replyHeader(m message) header {
 // concerns the connection: stock clients drop theirs then, and stock servers, too.  (A stock server even sends nothing if the
 // class is CommunicationError; here the client learns the reason.)
 func (c *turn) replyError(call *servedCall, m message, s Serializer, err error, a Annotations) bool {
-	e := exception(err)
+	e := exception(err, c.d.place(call)...)
 	call.observation.ends(CallException)
 	if _, rejected := a[annotationNotExecuted]; rejected {
 		call.observation.ends(CallNotExecuted)

@@ -67,7 +67,7 @@ var parents = map[ExceptionClass]ExceptionClass{
 }
 
 // RemoteError is an exception that the remote side raised, or that a method here raises with a class of its choice (any
-// other Go error travels as a builtins.RuntimeError with its text).
+// other Go error travels as a builtins.RuntimeError with its text, unless its type is registered with [RegisterError]).
 type RemoteError struct {
 	Class      ExceptionClass
 	Args       []any          // the arguments of the exception, its text first
@@ -78,7 +78,12 @@ type RemoteError struct {
 	// object: the call can be sent again elsewhere, whatever the method does.  It is not sent on: a method that returns the
 	// error of a call it made did run.
 	NotExecuted bool
+
+	cause error
 }
+
+// Unwrap returns the error of a registered type that the exception stands for (see [RegisterError]), or nil.
+func (e *RemoteError) Unwrap() error { return e.cause }
 
 // Error returns the short class name and the arguments: "NamingError: unknown name: x".
 func (e *RemoteError) Error() string {
@@ -176,6 +181,10 @@ func methodError(err error) (e *RemoteError) {
 			e = RuntimeError.New("%T without text", err)
 		}
 	}()
+	if e := registeredError(err); e != nil {
+		e.Class = sendableClass(e.Class)
+		return e
+	}
 	if raised, ok := errors.AsType[*RemoteError](err); ok {
 		sent := *raised
 		sent.Class = sendableClass(raised.Class)

@@ -332,8 +332,8 @@ func (c *clientConn) store(out any, method string, v any) error {
 	if out == nil {
 		return nil
 	}
-	if err := Convert(out, v); err != nil {
-		return &LocalError{Executed: true, Err: fmt.Errorf("%w (result of %s)", err, method)}
+	if err := convertResult(out, method, v); err != nil {
+		return &LocalError{Executed: true, Err: err}
 	}
 	return nil
 }

@@ -812,7 +812,7 @@ func TestLocalChecks(t *testing.T) {
 		t.Errorf("argument that cannot be sent: got %v (%[1]T)", err)
 	}
 	var n int
-	if err := p.Call(ctx, "echo", &n, "text"); !isLocal(err, true) || err.Error() != "core: got str, want int (result of echo)" {
+	if err := p.Call(ctx, "echo", &n, "text"); !isLocal(err, true) || err.Error() != `core: echo: result: got str "text", want int` {
 		t.Errorf("result of another type: got %v (%[1]T)", err)
 	}
 	if err := p.Call(WithAnnotations(ctx, Annotations{"TOOLONG": nil}), "ping", nil); !isLocal(err, false) || !errors.Is(err, ProtocolError) {

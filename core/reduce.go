@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"encoding"
 	"fmt"
 	"math"
 	"math/big"
@@ -27,6 +28,12 @@ func reduce(v any) (any, error) {
 	if d, ok := classDict(v); ok {
 		return d, nil
 	}
+	if d, ok, err := registeredClass(v); ok {
+		return d, err
+	}
+	if text, ok, err := marshalText(rv); ok {
+		return text, err
+	}
 	for range maxDepth {
 		switch rv.Kind() {
 		case reflect.Pointer, reflect.Interface:
@@ -34,8 +41,8 @@ func reduce(v any) (any, error) {
 				return nil, nil
 			}
 			rv = rv.Elem()
-			if known, ok := reduceKnown(rv); ok {
-				return known, nil
+			if known, ok, err := reduceKnown(rv); ok {
+				return known, err
 			}
 		default:
 			return reduceKind(rv)
@@ -44,25 +51,50 @@ func reduce(v any) (any, error) {
 	return nil, errTooDeep
 }
 
+// marshalText returns the text of a value that has one by encoding.TextMarshaler, itself or its pointer.
+func marshalText(rv reflect.Value) (text string, ok bool, err error) {
+	if base := baseType(rv.Type()); base.PkgPath() == "" || slices.Contains(ownTypes, base) || !rv.CanInterface() {
+		return "", false, nil
+	}
+	m, ok := rv.Interface().(encoding.TextMarshaler)
+	if !ok && rv.Kind() != reflect.Pointer && reflect.PointerTo(rv.Type()).Implements(textMarshalerType) {
+		p := reflect.New(rv.Type())
+		p.Elem().Set(rv)
+		m, ok = p.Interface().(encoding.TextMarshaler)
+	}
+	if !ok {
+		return "", false, nil
+	}
+	b, err := m.MarshalText()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", rv.Type(), err)
+	}
+	return string(b), true, err
+}
+
 // reduceKnown is for the structs that stand for something else than a dict of their fields.
-func reduceKnown(rv reflect.Value) (any, bool) {
+func reduceKnown(rv reflect.Value) (any, bool, error) {
 	if !rv.CanInterface() {
-		return nil, false
+		return nil, false, nil
 	}
 	v := rv.Interface()
 	switch v := v.(type) {
 	case big.Int:
-		return new(big.Int).Set(&v), true
+		return new(big.Int).Set(&v), true, nil
 	case time.Time, Date, Ellipsis:
-		return v, true
+		return v, true, nil
 	}
 	if rv.Kind() == reflect.Pointer && rv.IsNil() {
-		return nil, true
+		return nil, true, nil
 	}
 	if d, ok := classDict(v); ok {
-		return d, true
+		return d, true, nil
 	}
-	return nil, false
+	if d, ok, err := registeredClass(v); ok {
+		return d, true, err
+	}
+	text, ok, err := marshalText(rv)
+	return text, ok, err
 }
 
 func reduceKind(rv reflect.Value) (any, error) {
@@ -70,6 +102,9 @@ func reduceKind(rv reflect.Value) (any, error) {
 	case reflect.Bool:
 		return rv.Bool(), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		if rv.Type() == durationType {
+			return time.Duration(rv.Int()).Seconds(), nil // as Python's timedelta
+		}
 		return rv.Int(), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return uintValue(rv.Uint()), nil
@@ -154,21 +189,25 @@ func compareKeys(a, b reflect.Value) int {
 }
 
 func reduceStruct(rv reflect.Value) (any, error) {
-	if known, ok := reduceKnown(rv); ok {
-		return known, nil
+	if known, ok, err := reduceKnown(rv); ok {
+		return known, err
 	}
 	fields := structFields(rv.Type())
 	if len(fields) == 0 && rv.NumField() > 0 {
 		return nil, fmt.Errorf("%s has no exported fields", rv.Type())
 	}
-	d := make(Dict, 0, len(fields))
-	for _, f := range fields {
+	return appendFields(make(Dict, 0, len(fields)), rv), nil
+}
+
+// appendFields appends the fields of a struct.
+func appendFields(d Dict, rv reflect.Value) Dict {
+	for _, f := range structFields(rv.Type()) {
 		// A field of an embedded pointer that is nil does not exist.
 		if fv, err := rv.FieldByIndexErr(f.index); err == nil {
 			d = append(d, Pair{f.name, fv.Interface()})
 		}
 	}
-	return d, nil
+	return d
 }
 
 // structField is a field of a struct that travels as an item of a dict.

@@ -58,6 +58,7 @@ func addMethods(s *Servant, v reflect.Value, opts ObjectOptions) error {
 		if err != nil {
 			return fmt.Errorf("method %s: %w (hide it with Names: %q: \"-\")", goName, err, goName)
 		}
+		m.code = v.Type().Method(i).Func.Pointer()
 		delete(params, name)
 		s.Methods = append(s.Methods, m)
 	}

@@ -51,6 +51,7 @@ type Method struct {
 	Direct func(ctx context.Context, args *Decoder, result *Encoder) error
 
 	observer CallObserver // nil if nobody observes
+	code     uintptr      // of the Go method, if it is not that of Func or Direct
 }
 
 // Attribute is a readable, perhaps writable member of a [Servant].

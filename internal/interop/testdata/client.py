@@ -177,7 +177,7 @@ def value_typed_parameters():
     equal(thing.halve(7), 3.5)
     equal(thing.move({"x": 1, "y": 2}, 10), {"x": 11, "y": 12})
     x = raises(TypeError, None, thing.sum, ["a"])
-    assert "got str, want int" in str(x), x
+    assert 'got str "a", want int' in str(x), x
     raises(TypeError, None, thing.halve, "a")
 
 
@@ -262,7 +262,7 @@ else:
         thing.count = 5
         equal(thing.count, 5)
         x = raises(TypeError, None, setattr, thing, "count", "five")
-        assert "got str, want int" in str(x), x
+        assert 'got str "five", want int' in str(x), x
         equal(thing.count, 5)
         equal(servant.answer, 42)
 
