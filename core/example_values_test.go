@@ -70,9 +70,10 @@ func ExampleRegisterClass() {
 		fmt.Println(err)
 		return
 	}
-	defer d.Close()
 	served := make(chan error)
 	go func() { served <- d.Serve(context.Background()) }()
+	defer func() { <-served }()
+	defer d.Close()
 	uri, err := d.Register("bank", &Teller{}, core.ObjectOptions{})
 	if err != nil {
 		fmt.Println(err)
