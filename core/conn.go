@@ -1,7 +1,6 @@
 package core
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -9,9 +8,9 @@ import (
 )
 
 const (
-	readBufferBytes = 4 << 10  // small messages arrive whole with one system call
-	keepBufferBytes = 64 << 10 // a buffer that grew past this is dropped after the message
+	keepBufferBytes = 64 << 10 // a buffer that grew past this is not kept by its connection
 	firstStepBytes  = 64 << 10 // of a long body: memory grows as bytes arrive, whatever the header claims
+	growthFactor    = 16       // of that memory
 	writeStepBytes  = 1 << 20  // a write deadline holds for so many bytes
 	flushBytes      = 64 << 10 // replies are written when there are so many, even if more requests wait
 )
@@ -19,9 +18,10 @@ const (
 // wire is a connection that speaks messages.  One goroutine at a time may read, one may write.
 type wire struct {
 	nc    net.Conn
-	r     *bufio.Reader
+	r     *readBuffer
 	limit int    // of a message
-	body  []byte // of the message read last; kept for the next
+	body  []byte // of a message that is larger than the read buffer; kept for the next
+	size  int    // bytes of the message read last
 	out   []byte // kept for the next message to write
 
 	// A peer gets stepTimeout for each step of a message it began to send or does not take; zero means no bound.  The ends
@@ -32,7 +32,7 @@ type wire struct {
 }
 
 func newWire(nc net.Conn, limit int) *wire {
-	return &wire{nc: nc, r: bufio.NewReaderSize(nc, readBufferBytes), limit: limit}
+	return &wire{nc: nc, r: newReadBuffer(nc), limit: limit}
 }
 
 // readMessage reads the next message, which is valid until the next read.  The error is io.EOF if the connection ended between two
@@ -50,16 +50,18 @@ func (w *wire) readStarted() (message, error) {
 	if err != nil {
 		return message{}, torn(err)
 	}
-	if err := w.readBody(int(h.bodyLen())); err != nil {
+	body, err := w.readBody(int(h.bodyLen()))
+	if err != nil {
 		return message{}, torn(err)
 	}
+	w.size = headerBytes + len(body)
 	if w.readBounded {
 		w.readBounded = false
 		if err := w.nc.SetReadDeadline(time.Time{}); err != nil {
 			return message{}, err
 		}
 	}
-	return parseBody(h, w.body, w.limit)
+	return parseBody(h, body, w.limit)
 }
 
 // readHeader judges the first bytes alone, so that a client of another protocol gets its answer without sending 40 bytes.
@@ -81,35 +83,55 @@ func (w *wire) readHeader() (header, error) {
 		return header{}, err
 	}
 	h, err := parseHeader(b, w.limit)
-	if err != nil {
-		return header{}, err
+	if err == nil {
+		w.r.Discard(headerBytes)
 	}
-	_, err = w.r.Discard(headerBytes)
 	return h, err
 }
 
-// readBody reads n bytes into w.body.
-func (w *wire) readBody(n int) error {
+// readBody returns the next n bytes, which are valid until the next read.
+func (w *wire) readBody(n int) ([]byte, error) {
+	if n > len(w.r.b) {
+		return w.readLarge(n)
+	}
+	if w.r.Buffered() < n {
+		if err := w.boundStep(); err != nil {
+			return nil, err
+		}
+	}
+	b, err := w.r.Peek(n)
+	if err != nil {
+		return nil, err
+	}
+	w.r.Discard(n)
+	return b, nil
+}
+
+// readLarge reads n bytes into w.body.
+func (w *wire) readLarge(n int) ([]byte, error) {
 	w.body = w.body[:0]
+	if cap(w.body) < n {
+		if kept := getLarge(n); kept != nil {
+			w.body = kept
+		}
+	}
 	for len(w.body) < n {
 		if w.r.Buffered() < n-len(w.body) {
 			if err := w.boundStep(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if free := cap(w.body) - len(w.body); free == 0 {
-			grown := make([]byte, len(w.body), max(512, min(n, max(2*cap(w.body), firstStepBytes))))
-			copy(grown, w.body)
-			w.body = grown
+			w.body = append(make([]byte, 0, min(n, max(growthFactor*cap(w.body), firstStepBytes))), w.body...)
 		}
 		step := min(n-len(w.body), cap(w.body)-len(w.body), writeStepBytes)
 		start := len(w.body)
 		w.body = w.body[:start+step]
 		if _, err := io.ReadFull(w.r, w.body[start:]); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return w.body, nil
 }
 
 // boundStep gives the peer stepTimeout for what is read next.
@@ -170,20 +192,5 @@ func (w *wire) hasRequest() bool {
 	return err == nil && h.bodyLen() <= int64(w.r.Buffered()-headerBytes)
 }
 
-// trimmed returns b for the next message, unless it grew too large to keep.
-func trimmed(b []byte) []byte {
-	if cap(b) > keepBufferBytes {
-		return nil
-	}
-	return b[:0]
-}
-
-// trim drops buffers that grew too large to keep for an idle connection.
-func (w *wire) trim() {
-	if cap(w.body) > keepBufferBytes {
-		w.body = nil
-	}
-	if cap(w.out) > keepBufferBytes {
-		w.out = nil
-	}
-}
+// trim gives large buffers away, which an idle connection should not keep.
+func (w *wire) trim() { w.body, w.out = keepLarge(w.body), keepLarge(w.out) }

@@ -41,7 +41,7 @@ func tcpPair(t testing.TB) (a, b net.Conn) {
 // TestReadSizes reads messages around the sizes of the buffers, twice, so that the second finds the buffer of the first.
 func TestReadSizes(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{0, 1, readBufferBytes - headerBytes, readBufferBytes, firstStepBytes, firstStepBytes + 1, 3*firstStepBytes + 7, 1<<20 + 1} {
+	for _, n := range []int{0, 1, minReadBuffer - headerBytes, minReadBuffer, firstStepBytes, firstStepBytes + 1, 3*firstStepBytes + 7, 1<<20 + 1} {
 		payload := bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7}, n/7+1)[:n]
 		frame, err := appendMessage(nil, header{typ: msgPing}, nil, payload)
 		if err != nil {

@@ -61,7 +61,7 @@ func (c *serverConn) serve(ctx context.Context) {
 			if _, err := c.write(t.out); err != nil {
 				return
 			}
-			t.out = trimmed(t.out)
+			t.out = keepLarge(t.out)
 		}
 		if !goesOn {
 			return

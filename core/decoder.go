@@ -98,7 +98,7 @@ func (d *Decoder) String() string {
 // Bytes reads bytes, which are the caller's own.  None is nil.
 func (d *Decoder) Bytes() []byte {
 	if part, n := scanMsgpackBin(d.b); n > 0 && d.err == nil {
-		v := append(make([]byte, 0, len(part)), part...)
+		v := append([]byte{}, part...) // without clearing it first
 		d.take(n)
 		return v
 	}

@@ -90,7 +90,7 @@ func (e *Encoder) Bytes(v []byte) {
 		return
 	}
 	e.n++
-	e.b = append(appendMsgpackBinHeader(e.b, len(v)), v...)
+	e.b = append(appendMsgpackBinHeader(grown(e.b, len(v)+5), len(v)), v...)
 }
 
 // Value writes any value that serializers take.

@@ -57,12 +57,9 @@ func (v *Invocation) Method() string { return v.method }
 
 // Free gives the memory back for other calls.  Nothing of v may be used afterwards.
 func (v *Invocation) Free() {
-	args, reply := v.Args.b, v.reply
-	if cap(args)+cap(reply) > 2*maxPooledBytes {
-		return
-	}
-	*v = Invocation{reply: reply[:0]}
-	v.Args.b = args[:0]
+	args, reply := keepLarge(v.Args.b), keepLarge(v.reply)
+	*v = Invocation{reply: reply}
+	v.Args.b = args
 	invocations.Put(v)
 }
 
@@ -181,8 +178,11 @@ func (c *clientConn) invokeEncoded(ctx context.Context, v *Invocation, flags uin
 		return nil
 	}
 	payload := m.payload
-	if len(c.body) > 0 && len(payload) <= len(c.body) && &payload[len(payload)-1] == &c.body[len(c.body)-1] {
-		c.body, v.reply = v.reply[:0], c.body // the reply goes with the invocation, whose memory serves the connection
+	if len(payload) > 0 && len(payload) <= len(c.body) && &payload[len(payload)-1] == &c.body[len(c.body)-1] {
+		c.body, v.reply = nil, c.body // a large reply goes with the invocation
+	} else {
+		v.reply = append(v.reply[:0], payload...)
+		payload = v.reply
 	}
 	if err := v.setResult(c.serializer, payload); err != nil {
 		return c.badReply(err)

@@ -147,7 +147,7 @@ type observation struct {
 // begin starts to observe a call, of which nothing is known yet.  The connection's memory serves one after the other.
 func (c *turn) begin(call *servedCall) {
 	if c.d.unknown != nil {
-		c.observation = observation{by: c.d.unknown, start: time.Now(), received: headerBytes + len(c.body)}
+		c.observation = observation{by: c.d.unknown, start: time.Now(), received: c.size}
 		call.observation = &c.observation
 	}
 }

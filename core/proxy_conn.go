@@ -245,7 +245,7 @@ func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, e
 		c.broken = true
 		return message{}, c.fault(opRead, true, c.cause(ctx, err))
 	}
-	c.received += headerBytes + len(c.body)
+	c.received += c.size
 	return m, nil
 }
 
