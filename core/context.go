@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"time"
 )
 
 // Annotations are named byte strings that travel beside a payload, in both directions.  Ids have four ASCII characters;
@@ -32,10 +33,61 @@ type servedCall struct {
 	info        CallInfo
 	observation *observation // nil if nobody observes
 	conn        *serverConn  // of a handshake; nil for calls
+	deadline    time.Time    // of the caller; zero if it has none, or did not tell
 
 	mu       sync.Mutex // protects what follows; oneway calls and goroutines of a method may outlive the reply
 	reply    Annotations
 	answered bool
+	timed    context.Context // ends with the deadline; made when somebody waits for it
+	stop     context.CancelFunc
+}
+
+// Deadline is that of the caller, if it is before the one of the connection.
+func (c *servedCall) Deadline() (time.Time, bool) {
+	d, ok := c.Context.Deadline()
+	if !c.deadline.IsZero() && (!ok || c.deadline.Before(d)) {
+		return c.deadline, true
+	}
+	return d, ok
+}
+
+// Done ends with the connection's context or the caller's deadline.
+func (c *servedCall) Done() <-chan struct{} {
+	if c.deadline.IsZero() {
+		return c.Context.Done()
+	}
+	return c.withDeadline().Done()
+}
+
+// Err says why Done is closed.
+func (c *servedCall) Err() error {
+	if c.deadline.IsZero() {
+		return c.Context.Err()
+	}
+	return c.withDeadline().Err()
+}
+
+// withDeadline costs a timer, which most methods do without.
+func (c *servedCall) withDeadline() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timed == nil {
+		c.timed, c.stop = context.WithDeadline(c.Context, c.deadline)
+		if c.answered {
+			c.stop()
+		}
+	}
+	return c.timed
+}
+
+// end is called when the method has returned.
+func (c *servedCall) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered = true
+	if c.stop != nil {
+		c.stop()
+	}
 }
 
 type servedCallKey struct{}
@@ -50,9 +102,9 @@ func (c *servedCall) Value(key any) any {
 
 // takeReply returns the annotations of the reply; later ones are ignored.
 func (c *servedCall) takeReply() Annotations {
+	c.end()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answered = true
 	return c.reply
 }
 

@@ -99,6 +99,7 @@ type Daemon struct {
 	unknown CallObserver // of calls of objects that are not here; nil without an Observer
 
 	objects  sync.Map      // id to *object
+	version  atomic.Uint64 // of objects, changes with each change
 	oneway   chan struct{} // a token for each oneway call that runs
 	stopped  chan struct{} // closed by Close
 	served   chan struct{} // closed when Serve has returned
@@ -207,6 +208,7 @@ func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 	if _, taken := d.objects.LoadOrStore(id, o); taken {
 		return URI{}, DaemonError.New("an object or class is already registered with that id")
 	}
+	d.version.Add(1)
 	return d.URI(id), nil
 }
 
@@ -214,6 +216,7 @@ func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 func (d *Daemon) Unregister(id string) {
 	if id != daemonID {
 		d.objects.Delete(id)
+		d.version.Add(1)
 	}
 }
 

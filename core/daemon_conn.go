@@ -30,6 +30,14 @@ type turn struct {
 	*serverConn
 	out         []byte      // replies that are to be written; in place of that of the connection
 	observation observation // of the call under way
+
+	// For calls without boxing: the object that was looked up last, memory for the contexts of calls, and those of the call under way.
+	known        *object
+	knownID      string
+	knownVersion uint64
+	calls        []servedCall
+	args         Decoder
+	result       Encoder
 }
 
 func newServerConn(d *Daemon, nc net.Conn) *serverConn {
@@ -317,6 +325,7 @@ func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall
 	if m.flags&flagCorrelationID == 0 {
 		call.info.CorrelationID = newCorrelationID()
 	}
+	call.setDeadline(&m)
 	return call
 }
 
@@ -339,6 +348,9 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 	case msgInvoke:
 	default:
 		return false
+	}
+	if r, method := c.directMethod(&m); method != nil && m.flags&flagOneway == 0 {
+		return c.callDirect(ctx, m, r, method)
 	}
 	s, ok := SerializerByID(m.serializer)
 	if !ok {
@@ -373,6 +385,9 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 		return c.replyError(call, m, s, errUnknownObject(), notExecuted)
 	}
 	call.observation.of(o.observed.unknown)
+	if err := call.late(); err != nil {
+		return c.replyError(call, m, s, err, notExecuted)
+	}
 	if m.flags&(flagOneway|flagBatch) == flagOneway && r.Method != "__setattr__" && r.Method != "__getattr__" {
 		return c.startOneway(call, o, r)
 	}

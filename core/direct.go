@@ -1,0 +1,197 @@
+package core
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+)
+
+// msgpackID is the serializer that calls without boxing are made for.
+const msgpackID = 4
+
+// encodedRequest is a request whose arguments are not decoded; all refers to the message.
+type encodedRequest struct {
+	object, method []byte
+	args           []byte // values one after the other, whose structure was checked
+	count          int
+}
+
+// scanRequest reads a request in msgpack without keyword arguments; false if it is another one, or none at all.
+func scanRequest(b []byte) (r encodedRequest, ok bool) {
+	if len(b) == 0 || b[0] != 0x94 {
+		return r, false
+	}
+	b = b[1:]
+	var n int
+	if r.object, n = scanMsgpackText(b); n == 0 {
+		return r, false
+	}
+	b = b[n:]
+	if r.method, n = scanMsgpackText(b); n == 0 {
+		return r, false
+	}
+	b = b[n:]
+	switch {
+	case len(b) > 0 && b[0]&0xf0 == 0x90:
+		r.count, b = int(b[0]&0x0f), b[1:]
+	case len(b) > 2 && b[0] == 0xdc:
+		r.count, b = int(binary.BigEndian.Uint16(b[1:])), b[3:]
+	default:
+		return r, false
+	}
+	check := msgpackCheck{data: b, anyText: true}
+	if check.values(uint64(r.count), 2) != nil {
+		return r, false
+	}
+	r.args = b[:check.pos]
+	rest := b[check.pos:]
+	return r, len(rest) == 1 && (rest[0] == 0x80 || rest[0] == 0xc0) // no keywords, or None
+}
+
+// lookup returns what is registered under an id, which is often that of the call before.
+func (c *turn) lookup(id []byte) *object {
+	if version := c.d.version.Load(); c.known == nil || version != c.knownVersion || string(id) != c.knownID {
+		c.knownID, c.knownVersion = string(id), version
+		c.known = c.d.object(c.knownID)
+	}
+	return c.known
+}
+
+// directMethod returns the method of a request if it can be run without boxing.
+func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
+	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&^(flagCorrelationID|flagOneway) != 0 || c.d.draining.Load() {
+		return r, nil
+	}
+	r, ok := scanRequest(m.payload)
+	if !ok {
+		return r, nil
+	}
+	o := c.lookup(r.object)
+	if o == nil || o.serial != nil {
+		return r, nil
+	}
+	method = o.methods[string(r.method)]
+	if method == nil || method.Direct == nil || r.count != len(method.Params) && !(method.Variadic && r.count > len(method.Params)) {
+		return r, nil
+	}
+	return r, method
+}
+
+// slabCalls is how many calls share an allocation.  A call's memory is not used for another one, since methods may keep their context.
+const slabCalls = 16
+
+// nextCall makes the context of a method, as newCall does.
+func (c *turn) nextCall(ctx context.Context, m *message, method *Method) *servedCall {
+	if len(c.calls) == 0 {
+		c.calls = make([]servedCall, slabCalls)
+	}
+	call := &c.calls[0]
+	c.calls = c.calls[1:]
+	call.Context = ctx
+	call.info = CallInfo{Object: c.knownID, Method: method.Name, Peer: c.peer, Serializer: "msgpack", Sequence: m.seq, CorrelationID: m.correlationID}
+	if m.flags&flagCorrelationID == 0 {
+		call.info.CorrelationID = newCorrelationID()
+	}
+	if len(m.annotations) > 0 {
+		call.info.Annotations = m.annotationMap()
+		call.setDeadline(m)
+	}
+	return call
+}
+
+// callDirect runs a method without boxing and appends the reply to c.out, if there is to be one.
+func (c *turn) callDirect(ctx context.Context, m message, r encodedRequest, method *Method) (goesOn bool) {
+	call := c.nextCall(ctx, &m, method)
+	c.begin(call)
+	call.observation.of(method.observer)
+	start := len(c.out)
+	c.args = Decoder{b: r.args, left: r.count, method: method}
+	c.result = Encoder{b: append(c.out, emptyHeader[:]...)}
+	err := c.runDirect(call, method)
+	goesOn = true
+	switch {
+	case m.flags&flagOneway != 0:
+		c.out = c.result.b[:start]
+		if err != nil {
+			call.observation.ends(CallException)
+			c.d.logUnseen(call, err)
+		}
+		call.end()
+	case err == nil:
+		goesOn = c.finishDirect(call, m, method, start)
+	case err == errLate:
+		c.out = c.result.b[:start]
+		goesOn = c.replyError(call, m, msgpackSerializer{}, err, notExecuted)
+	default:
+		c.out = c.result.b[:start]
+		goesOn = c.replyError(call, m, msgpackSerializer{}, err, nil)
+	}
+	call.observation.report(len(c.out) - start)
+	return goesOn
+}
+
+var emptyHeader [headerBytes]byte
+
+// runDirect turns a panic into an exception.
+func (c *turn) runDirect(call *servedCall, method *Method) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	if err := call.late(); err != nil {
+		return err
+	}
+	return method.Direct(call, &c.args, &c.result)
+}
+
+// finishDirect makes the message of a result that c.result has written behind the room for a header at start.
+func (c *turn) finishDirect(call *servedCall, m message, method *Method, start int) bool {
+	e := &c.result
+	switch {
+	case e.err != nil:
+		c.out = e.b[:start]
+		return c.replyError(call, m, msgpackSerializer{}, TypeError.New("result of %s() cannot be sent: %v", method.Name, e.err), nil)
+	case e.n > 1:
+		c.out = e.b[:start]
+		return c.replyError(call, m, msgpackSerializer{}, errResultCount(method, e.n), nil)
+	case e.n == 0:
+		e.Nil()
+	}
+	h := call.replyHeader(m)
+	if a := call.takeReply(); a != nil {
+		payload := append([]byte(nil), e.b[start+headerBytes:]...)
+		var err error
+		if c.out, err = appendMessage(e.b[:start], h, a, payload); err != nil {
+			return c.replyError(call, m, msgpackSerializer{}, err, nil)
+		}
+		return true
+	}
+	c.out = e.b
+	if err := finishMessage(c.out[start:], h); err != nil {
+		c.out = c.out[:start]
+		return c.replyError(call, m, msgpackSerializer{}, err, nil)
+	}
+	return true
+}
+
+// annotationDeadline, in an INVOKE between two programs of this project: how many milliseconds the caller waits, 4 bytes.
+const annotationDeadline = "PCDL"
+
+// setDeadline gives a call the time that its caller has left.
+func (c *servedCall) setDeadline(m *message) {
+	if data, ok := m.annotation(annotationDeadline); ok && len(data) == 4 {
+		c.deadline = time.Now().Add(time.Duration(binary.BigEndian.Uint32(data)) * time.Millisecond)
+	}
+}
+
+// late returns an error if nobody waits for the call any more.
+func (c *servedCall) late() error {
+	if c.deadline.IsZero() || time.Until(c.deadline) > 0 {
+		return nil
+	}
+	return errLate
+}
+
+// errLate is the answer to a call that was not run because it came too late.
+var errLate = ExceptionClass("builtins.TimeoutError").New("the caller does not wait any more: the call was not run")
