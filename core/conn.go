@@ -21,7 +21,6 @@ type wire struct {
 	r     *readBuffer
 	limit int    // of a message
 	body  []byte // of a message that is larger than the read buffer; kept for the next
-	size  int    // bytes of the message read last
 	out   []byte // kept for the next message to write
 
 	// A peer gets stepTimeout for each step of a message it began to send or does not take; zero means no bound.  The ends
@@ -54,14 +53,15 @@ func (w *wire) readStarted() (message, error) {
 	if err != nil {
 		return message{}, torn(err)
 	}
-	w.size = headerBytes + len(body)
 	if w.readBounded {
 		w.readBounded = false
 		if err := w.nc.SetReadDeadline(time.Time{}); err != nil {
 			return message{}, err
 		}
 	}
-	return parseBody(h, body, w.limit)
+	m, err := parseBody(h, body, w.limit)
+	m.size = headerBytes + len(body)
+	return m, err
 }
 
 // readHeader judges the first bytes alone, so that a client of another protocol gets its answer without sending 40 bytes.

@@ -130,11 +130,20 @@ func SetPrincipal(ctx context.Context, name string) {
 	}
 }
 
+// isReserved reports whether an annotation is one that core itself sends.
+func isReserved(id string) bool {
+	switch id {
+	case annotationStream, annotationContracts, annotationNotExecuted, annotationAbilities, annotationDrain, annotationDeadline:
+		return true
+	}
+	return false
+}
+
 // AnnotateReply adds an annotation to the reply of the call that ctx belongs to, a copy of data.  It is ignored once the method
 // returned, outside of a served call, and if id is not four ASCII characters or is one that core itself sends.
 func AnnotateReply(ctx context.Context, id string, data []byte) {
 	call, ok := ctx.Value(servedCallKey{}).(*servedCall)
-	if !ok || len(id) != 4 || !isASCII(id) || id == annotationStream || id == annotationContracts || id == annotationNotExecuted {
+	if !ok || len(id) != 4 || !isASCII(id) || isReserved(id) {
 		return
 	}
 	call.mu.Lock()

@@ -105,6 +105,7 @@ type Daemon struct {
 	served   chan struct{} // closed when Serve has returned
 	draining atomic.Bool
 	running  sync.WaitGroup // connections and oneway calls
+	watchdog watchdog
 
 	mu       sync.Mutex // protects what follows
 	serving  bool
@@ -142,6 +143,7 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 		served:  make(chan struct{}),
 		conns:   make(map[*serverConn]struct{}),
 	}
+	d.watchdog.running = &d.running
 	own, err := newObject(d.servant(), ObjectOptions{})
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
@@ -390,6 +392,9 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 	d.mu.Lock()
 	for c := range d.conns {
 		c.nc.SetReadDeadline(time.Now().Add(d.opts.DrainTimeout))
+		if s := c.mux.Load(); s != nil {
+			d.running.Go(s.announceDrain) // c is still a part of it
+		}
 	}
 	serving := d.serving
 	d.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,8 +22,9 @@ type serverConn struct {
 	*wire
 	d         *Daemon
 	peer      net.Addr
-	tls       *tls.ConnectionState // nil without TLS
-	principal string               // see SetPrincipal
+	tls       *tls.ConnectionState      // nil without TLS
+	principal string                    // see SetPrincipal
+	mux       atomic.Pointer[muxServer] // nil if the client makes one call after the other
 }
 
 // turn answers requests of a connection one after the other.
@@ -55,6 +57,10 @@ func (c *serverConn) serve(ctx context.Context) {
 	}
 	c.d.observeConn(ConnOpened)
 	defer c.d.observeConn(ConnClosed)
+	if s := c.mux.Load(); s != nil {
+		s.serve()
+		return
+	}
 	t := turn{serverConn: c}
 	for {
 		m, err := c.nextRequest()
@@ -219,6 +225,10 @@ func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (re
 		a = make(Annotations, 1)
 	}
 	a[annotationContracts] = o.contracts
+	if m.hasMux() && m.serializer == msgpackID {
+		a[annotationAbilities] = muxAbilities
+		c.mux.Store(newMuxServer(call.Context, c))
+	}
 	return Dict{{"handshake", response}, {"meta", o.wireMetadata()}}, a, nil
 }
 
@@ -357,7 +367,7 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 		return false
 	}
 	call := c.newCall(ctx, m, s)
-	c.begin(call)
+	c.begin(call, m.size)
 	start := len(c.out)
 	goesOn := c.invoke(call, m, s)
 	if call.observation == &c.observation { // or else it goes on beside the connection, or nobody observes
@@ -431,17 +441,19 @@ func (c *turn) startOneway(call *servedCall, o *object, r Request) bool {
 		call.observation.ends(CallNotExecuted)
 		return false
 	}
+	d := c.d // c may serve another call then
 	call.observation = call.observation.detach()
-	c.d.running.Go(func() {
-		defer func() { <-c.d.oneway }()
+	d.running.Go(func() {
+		defer func() { <-d.oneway }()
 		defer call.observation.report(0)
+		defer call.end()
 		if o.serial != nil {
 			o.serial.Lock()
 			defer o.serial.Unlock()
 		}
 		if _, err := o.run(call, r, 0); err != nil {
 			call.observation.ends(CallException)
-			c.d.logUnseen(call, err)
+			d.logUnseen(call, err)
 		}
 	})
 	return true
@@ -715,8 +727,8 @@ func (c *turn) replyError(call *servedCall, m message, s Serializer, err error, 
 		c.d.logUnseen(call, err)
 		return goesOn
 	}
-	if a == nil {
-		a = call.takeReply()
+	if own := call.takeReply(); a == nil {
+		a = own
 	}
 	h := call.replyHeader(m)
 	h.flags |= flagException

@@ -12,11 +12,13 @@ import (
 // Decoder reads the arguments of a method ([Method].Direct), or the result of an [Invocation], in order and without boxing them.  Errors stick:
 // after the first one all values are zero.  What a type takes is what [Convert] says.
 type Decoder struct {
-	b      []byte // msgpack values that are not read yet, whose structure was checked
-	values []any  // in place of b, when they had to be decoded anyway
-	boxed  bool   // values is used
-	left   int    // how many there are still
-	pos    int    // of the next one, from 0
+	b       []byte // msgpack values that are not read yet, whose structure was checked
+	values  []any  // in place of b, when they had to be decoded anyway
+	boxed   bool   // values is used
+	value   any    // in place of both
+	isValue bool
+	left    int // how many there are still
+	pos     int // of the next one, from 0
 
 	method *Method // whose arguments they are; nil for a result
 	name   string  // whose result it is
@@ -135,6 +137,9 @@ func (d *Decoder) next() (any, error) {
 		return nil, errors.New("there is no such value")
 	}
 	d.left--
+	if d.isValue {
+		return d.value, nil
+	}
 	if d.boxed {
 		v := d.values[0]
 		d.values = d.values[1:]

@@ -88,7 +88,8 @@ func (c *turn) nextCall(ctx context.Context, m *message, method *Method) *served
 	call := &c.calls[0]
 	c.calls = c.calls[1:]
 	call.Context = ctx
-	call.info = CallInfo{Object: c.knownID, Method: method.Name, Peer: c.peer, Serializer: "msgpack", Sequence: m.seq, CorrelationID: m.correlationID}
+	call.info = CallInfo{Object: c.knownID, Method: method.Name, Peer: c.peer, TLS: c.tls, Principal: c.principal,
+		Serializer: "msgpack", Sequence: m.seq, CorrelationID: m.correlationID}
 	if m.flags&flagCorrelationID == 0 {
 		call.info.CorrelationID = newCorrelationID()
 	}
@@ -102,7 +103,7 @@ func (c *turn) nextCall(ctx context.Context, m *message, method *Method) *served
 // callDirect runs a method without boxing and appends the reply to c.out, if there is to be one.
 func (c *turn) callDirect(ctx context.Context, m message, r encodedRequest, method *Method) (goesOn bool) {
 	call := c.nextCall(ctx, &m, method)
-	c.begin(call)
+	c.begin(call, m.size)
 	call.observation.of(method.observer)
 	start := len(c.out)
 	c.args = Decoder{b: r.args, left: r.count, method: method}

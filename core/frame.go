@@ -86,6 +86,7 @@ type message struct {
 	header
 	annotations []byte // well-formed chunks
 	payload     []byte // inflated
+	size        int    // bytes that were read, if it was
 }
 
 // checkPrefix judges the first six bytes, with the texts of Pyro5 (which clients get to see in CONNECTFAIL).

@@ -25,10 +25,13 @@ type Invocation struct {
 	Args   Encoder // positional ones
 	Result Decoder // after Invoke has returned nil; there is none of a oneway call
 
+	object string // in place of the proxy's
 	method string
 	kwargs Kwargs
 	oneway bool
-	reply  []byte // holds the result
+	// noKwargs sends None for them, as for attributes.
+	noKwargs bool
+	reply    []byte // holds the result
 }
 
 // Invoker makes calls that are encoded already.  [Proxy] is one, and so is the proxy of an object group.
@@ -77,12 +80,35 @@ func (v *Invocation) appendPayload(dst []byte, s Serializer, object string) ([]b
 	dst = appendMsgpackText(dst, v.method)
 	dst = appendMsgpackArrayHeader(dst, v.Args.n)
 	dst = append(dst, v.Args.b...)
-	if len(v.kwargs) == 0 {
+	switch {
+	case v.noKwargs:
+		return append(dst, 0xc0), nil
+	case len(v.kwargs) == 0:
 		return append(dst, 0x80), nil
 	}
 	dst, err := s.AppendValue(dst, map[string]any(v.kwargs))
 	if err != nil {
 		return dst[:start], err
+	}
+	return dst, nil
+}
+
+// appendMessage appends the request to a program that takes many calls at once, whose caller waits so many milliseconds; 0 is without end.
+func (v *Invocation) appendMessage(dst []byte, object string, h header, a Annotations, patience int64) ([]byte, error) {
+	start := len(dst)
+	dst, err := beginMessage(dst, a)
+	if err != nil {
+		return dst[:start], err
+	}
+	if patience > 0 {
+		dst = appendDeadline(dst, patience)
+	}
+	h.annotationsLen = uint32(len(dst) - start - headerBytes)
+	if dst, err = v.appendPayload(dst, msgpackSerializer{}, object); err == nil {
+		err = finishMessage(dst[start:], h)
+	}
+	if err != nil {
+		return dst[:start], fmt.Errorf("core: %s: %w", v.method, err)
 	}
 	return dst, nil
 }
@@ -122,7 +148,7 @@ func (v *Invocation) setResult(s Serializer, payload []byte) error {
 
 // setStored makes a value the result.
 func (v *Invocation) setStored(value any) {
-	v.Result = Decoder{name: v.method, left: 1, values: []any{value}, boxed: true}
+	v.Result = Decoder{name: v.method, left: 1, value: value, isValue: true}
 }
 
 var _ Invoker = (*Proxy)(nil)
@@ -141,16 +167,43 @@ func (p *Proxy) Invoke(ctx context.Context, v *Invocation) error {
 }
 
 func (p *Proxy) sendInvocation(ctx context.Context, v *Invocation, o *Observation) error {
+	for {
+		m, err := p.muxed(ctx)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			return p.sendPlain(ctx, v, o)
+		}
+		x := member{v.method, isMethod}
+		if err := m.c.members.check(x, p.uri); err != nil {
+			return &LocalError{Err: err}
+		}
+		err = m.invoke(ctx, v, p.callFlags(v, m.c.members), o)
+		if err == errFull {
+			return p.sendPlain(ctx, v, o)
+		}
+		if !m.again(ctx, err) {
+			return err
+		}
+	}
+}
+
+func (p *Proxy) callFlags(v *Invocation, m *members) uint16 {
+	if v.oneway || m.oneway[v.method] && !p.opts.AwaitOneway {
+		return flagOneway
+	}
+	return 0
+}
+
+// sendPlain makes a call on a connection of its own.
+func (p *Proxy) sendPlain(ctx context.Context, v *Invocation, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
 		if err := c.members.check(member{v.method, isMethod}, p.uri); err != nil {
 			return &LocalError{Err: err}
 		}
-		var flags uint16
-		if v.oneway || c.members.oneway[v.method] && !p.opts.AwaitOneway {
-			flags = flagOneway
-		}
 		c.sent, c.received = 0, 0
-		err := c.invokeEncoded(ctx, v, flags)
+		err := c.invokeEncoded(ctx, v, p.callFlags(v, c.members))
 		if o != nil {
 			o.Sent, o.Received = o.Sent+c.sent, o.Received+c.received
 		}

@@ -145,9 +145,9 @@ type observation struct {
 }
 
 // begin starts to observe a call, of which nothing is known yet.  The connection's memory serves one after the other.
-func (c *turn) begin(call *servedCall) {
+func (c *turn) begin(call *servedCall, received int) {
 	if c.d.unknown != nil {
-		c.observation = observation{by: c.d.unknown, start: time.Now(), received: c.size}
+		c.observation = observation{by: c.d.unknown, start: time.Now(), received: received}
 		call.observation = &c.observation
 	}
 }

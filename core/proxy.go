@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -71,6 +69,9 @@ type ProxyOptions struct {
 	// AwaitOneway lets Call wait for methods that the server marks as oneway, as it does for others: such a call has run when Call returns,
 	// and calls made one after the other run in that order, which Python's servers do not promise otherwise.
 	AwaitOneway bool
+	// Plain speaks plain Pyro with every server: one call at a time on a connection.  Otherwise many calls share one connection with servers that
+	// take that, which those of this project do with msgpack.
+	Plain bool
 	// Observer is told of calls and connections.  Items of streams, pings and reading the metadata are no calls.  Nil costs nothing.
 	Observer Observer
 }
@@ -96,6 +97,9 @@ type Proxy struct {
 	uri       URI
 	opts      ProxyOptions
 	serpent   atomic.Bool                             // the server did not want msgpack
+	mux       atomic.Pointer[muxConn]                 // where calls go; nil if there is none, or the server takes one call at a time
+	plain     atomic.Bool                             // the server takes one call at a time
+	first     chan struct{}                           // held by who connects when it is not known what the server takes
 	known     atomic.Pointer[members]                 // of the connection made last
 	observers atomic.Pointer[map[string]CallObserver] // by method; replaced as a whole
 	slots     chan struct{}                           // as many as MaxConns, one taken by each connection in use; nil without a bound
@@ -120,7 +124,8 @@ func NewProxy(uri URI, opts ProxyOptions) *Proxy {
 	if opts.Handshake == nil {
 		opts.Handshake = defaultHandshake
 	}
-	p := &Proxy{uri: uri, opts: opts, open: make(map[io.Closer]struct{})}
+	p := &Proxy{uri: uri, opts: opts, open: make(map[io.Closer]struct{}), first: make(chan struct{}, 1)}
+	p.plain.Store(opts.Plain || opts.Serializer != "" && opts.Serializer != "msgpack")
 	if opts.MaxConns > 0 {
 		p.slots, p.done = make(chan struct{}, opts.MaxConns), make(chan struct{})
 	}
@@ -162,11 +167,16 @@ func (p *Proxy) SetAttr(ctx context.Context, name string, value any) error {
 
 // Metadata returns what the object offers, connecting if need be.
 func (p *Proxy) Metadata(ctx context.Context) (Metadata, error) {
+	m, err := p.muxed(ctx)
+	if err != nil {
+		return Metadata{}, err
+	}
+	if m != nil {
+		return m.c.members.copied(), nil
+	}
 	var meta Metadata
-	err := p.with(ctx, func(c *clientConn) error {
-		meta = c.members.Metadata
-		meta.Methods, meta.Oneway, meta.Attrs = slices.Clone(meta.Methods), slices.Clone(meta.Oneway), slices.Clone(meta.Attrs)
-		meta.Contracts = maps.Clone(meta.Contracts)
+	err = p.with(ctx, func(c *clientConn) error {
+		meta = c.members.copied()
 		return nil
 	})
 	return meta, err
@@ -174,6 +184,21 @@ func (p *Proxy) Metadata(ctx context.Context) (Metadata, error) {
 
 // Ping connects if need be and sends Pyro's PING message.
 func (p *Proxy) Ping(ctx context.Context) error {
+	for {
+		m, err := p.muxed(ctx)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			break
+		}
+		if err = m.ping(ctx); err == errFull {
+			break
+		}
+		if !m.again(ctx, err) {
+			return err
+		}
+	}
 	return p.with(ctx, func(c *clientConn) error { return c.ping(ctx) })
 }
 
@@ -225,7 +250,26 @@ func (p *Proxy) call(ctx context.Context, m member, r Request, flags uint16, out
 }
 
 // send makes a call and counts its bytes in o, unless that is nil.
-func (p *Proxy) send(ctx context.Context, m member, r Request, flags uint16, out any, o *Observation) error {
+func (p *Proxy) send(ctx context.Context, x member, r Request, flags uint16, out any, o *Observation) error {
+	for {
+		m, err := p.muxed(ctx)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			return p.sendAlone(ctx, x, r, flags, out, o)
+		}
+		if err = m.callBoxed(ctx, x, r, flags, out, o); err == errFull {
+			return p.sendAlone(ctx, x, r, flags, out, o)
+		}
+		if !m.again(ctx, err) {
+			return err
+		}
+	}
+}
+
+// sendAlone makes a call on a connection of its own.
+func (p *Proxy) sendAlone(ctx context.Context, m member, r Request, flags uint16, out any, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
 		if err := c.members.check(m, p.uri); err != nil {
 			return &LocalError{Err: err}
@@ -405,7 +449,65 @@ func (p *Proxy) connect(ctx context.Context) (*clientConn, error) {
 		return nil, err
 	}
 	p.known.Store(c.members)
+	if c.mux {
+		p.plain.Store(p.opts.Plain) // whatever the server was before
+	}
 	return c, nil
+}
+
+// muxed returns the connection for many calls at once, which it makes if need be; nil if the server takes one call at a time.
+func (p *Proxy) muxed(ctx context.Context) (*muxConn, error) {
+	if m := p.mux.Load(); m != nil {
+		return m, nil
+	}
+	if p.plain.Load() {
+		return nil, nil
+	}
+	select {
+	case p.first <- struct{}{}:
+		defer func() { <-p.first }()
+	case <-ctx.Done():
+		return nil, &TransportError{Endpoint: p.uri.String(), Op: "connect", Err: contextError(ctx)}
+	}
+	if m := p.mux.Load(); m != nil || p.plain.Load() {
+		return m, nil
+	}
+	if err := p.takeSlot(ctx); err != nil {
+		return nil, err
+	}
+	c, err := p.connect(ctx)
+	if err != nil {
+		p.freeSlot()
+		return nil, err
+	}
+	if !c.mux {
+		p.plain.Store(true)
+		p.release(c)
+		return nil, nil
+	}
+	p.freeSlot() // it does not count: it serves all
+	if err := c.bound(context.Background()); err != nil {
+		c.Close()
+		return nil, err
+	}
+	m := newMuxConn(c)
+	if err := p.track(m); err != nil {
+		m.Close()
+		return nil, err
+	}
+	p.untrack(c)
+	p.mux.Store(m)
+	if err := m.stillOpen(); err != nil {
+		p.leave(m)
+		return nil, err
+	}
+	return m, nil
+}
+
+// leave takes a connection out of use.
+func (p *Proxy) leave(m *muxConn) {
+	p.mux.CompareAndSwap(m, nil)
+	p.untrack(m)
 }
 
 // resolve asks for the address of the object, at every connect, because it moves.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -35,6 +36,7 @@ type clientConn struct {
 	serializer Serializer
 	members    *members
 	ours       bool // the server is one of this project: it says itself what it did not run
+	mux        bool // the server takes many calls at once
 	seq        uint16
 	quiet      func() bool // nil if that cannot be told
 	exact      bool        // a failed write tells exactly what was written
@@ -71,6 +73,13 @@ func (c *clientConn) isQuiet() bool { return c.r.Buffered() == 0 && (c.quiet == 
 func (c *clientConn) handshake(ctx context.Context, data any, validate func(any) error) error {
 	request := map[string]any{"handshake": data, "object": c.object}
 	a := outgoingFrom(ctx)
+	if c.offersMux() {
+		a.annotations = maps.Clone(a.annotations)
+		if a.annotations == nil {
+			a.annotations = make(Annotations, 1)
+		}
+		a.annotations[annotationAbilities] = muxAbilities
+	}
 	if err := c.encode(header{typ: msgConnect, seq: c.seq}, a, func(dst []byte) ([]byte, error) {
 		return c.serializer.AppendValue(dst, request)
 	}); err != nil {
@@ -88,6 +97,9 @@ func (c *clientConn) handshake(ctx context.Context, data any, validate func(any)
 	}
 	return &TransportError{Endpoint: c.endpoint, Op: opHandshake, Err: err}
 }
+
+// offersMux reports whether the server is told that many calls at once would do.
+func (c *clientConn) offersMux() bool { return c.serializer.ID() == msgpackID && !c.proxy.opts.Plain }
 
 // connected takes the answer to CONNECT.
 func (c *clientConn) connected(m message, validate func(any) error) error {
@@ -116,6 +128,7 @@ func (c *clientConn) connected(m message, validate func(any) error) error {
 	if contracts, c.ours = m.annotation(annotationContracts); c.ours {
 		c.members.Contracts = parseContracts(contracts)
 	}
+	c.mux = c.offersMux() && m.hasMux()
 	if c.members.isEmpty() {
 		return &wireError{PyroError, fmt.Sprintf(
 			"remote object '%s' doesn't expose any methods or attributes. Did you forget setting @expose on them?", c.proxy.uri)}
@@ -245,7 +258,7 @@ func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, e
 		c.broken = true
 		return message{}, c.fault(opRead, true, c.cause(ctx, err))
 	}
-	c.received += c.size
+	c.received += m.size
 	return m, nil
 }
 
@@ -302,23 +315,36 @@ func (c *clientConn) result(ctx context.Context, m message, method string, out a
 	if out == nil && m.flags&flagException == 0 {
 		return nil
 	}
-	v, err := c.serializer.ParseValue(m.payload)
+	if m.flags&flagException == 0 {
+		v, err := c.serializer.ParseValue(m.payload)
+		if err != nil {
+			return c.badReply(err)
+		}
+		return c.store(out, method, v)
+	}
+	e, err := c.exceptionIn(m)
 	if err != nil {
 		return c.badReply(err)
 	}
-	if m.flags&flagException == 0 {
-		return c.store(out, method, v)
-	}
-	e, ok := v.(*RemoteError)
-	if !ok {
-		return c.badReply(protocolError("exception is %s", pythonType(v)))
-	}
-	_, declared := m.annotation(annotationNotExecuted)
-	e.NotExecuted = declared || !c.ours && isUnknownObject(e)
 	if e.Is(CommunicationError) || e.Is(SecurityError) {
 		c.broken = true // the server is about to close it
 	}
 	return e
+}
+
+// exceptionIn returns the exception in a reply; an error if there is none.
+func (c *clientConn) exceptionIn(m message) (*RemoteError, error) {
+	v, err := c.serializer.ParseValue(m.payload)
+	if err != nil {
+		return nil, err
+	}
+	e, ok := v.(*RemoteError)
+	if !ok {
+		return nil, protocolError("exception is %s", pythonType(v))
+	}
+	_, declared := m.annotation(annotationNotExecuted)
+	e.NotExecuted = declared || !c.ours && isUnknownObject(e)
+	return e, nil
 }
 
 // isUnknownObject reports whether a stock server says that it does not have the object.  The same exception of a call that the method made
@@ -348,26 +374,9 @@ func (c *clientConn) stream(ctx context.Context, m message, method string, out a
 		return c.badReply(protocolError("item of a stream is an iterator")) // it would share the connection with its own stream
 	}
 	s := &Stream{c: c, id: string(id)}
-	switch out := out.(type) {
-	case **Stream:
-		*out = s
-	case *Stream:
-		*out = *s
-	case *any:
-		*out = s
-	default:
-		err := s.sendClose(ctx)
-		if err != nil {
-			c.broken = true // the stream ends with its connection
-		}
-		if out == nil {
-			return nil // the call was answered, whatever became of its result
-		}
-		err = errors.Join(fmt.Errorf("core: result of %s is a stream: got %T to store it, want **core.Stream", method, out), err)
-		return &LocalError{Executed: true, Err: err}
-	}
-	c.streaming = true
-	return nil
+	stored, err := s.storeIn(ctx, method, out)
+	c.streaming = stored
+	return err
 }
 
 // members is what an object offers, ready to be asked.
@@ -406,6 +415,11 @@ func newMembers(v any) (*members, error) {
 		}
 	}
 	return m, nil
+}
+
+// copied is what callers get, who may change it.
+func (m *members) copied() Metadata {
+	return Metadata{slices.Clone(m.Methods), slices.Clone(m.Oneway), slices.Clone(m.Attrs), maps.Clone(m.Contracts)}
 }
 
 func (m *members) isEmpty() bool { return len(m.Methods)+len(m.Attrs) == 0 }

@@ -495,7 +495,7 @@ func (c *plainConn) Write(b []byte) (int, error) {
 
 func TestContextEndsCall(t *testing.T) {
 	t.Parallel()
-	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
+	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Plain: true})
 	check := func(name string, err, want error) {
 		t.Helper()
 		e, ok := errors.AsType[*TransportError](err)
@@ -670,7 +670,7 @@ func TestProxyClose(t *testing.T) {
 
 func TestConcurrentCalls(t *testing.T) {
 	t.Parallel()
-	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{MaxIdle: 3})
+	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Plain: true, MaxIdle: 3})
 	var calls sync.WaitGroup
 	for i := range 10 {
 		calls.Go(func() {
@@ -708,7 +708,7 @@ func TestConcurrentCalls(t *testing.T) {
 // TestMaxConns: calls beyond the bound wait for a connection, for their context and for the end of the proxy.
 func TestMaxConns(t *testing.T) {
 	t.Parallel()
-	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{MaxConns: 2})
+	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Plain: true, MaxConns: 2})
 	var calls sync.WaitGroup
 	call := func() {
 		calls.Go(func() {
@@ -772,7 +772,7 @@ func TestMaxConnsClose(t *testing.T) {
 // TestSequenceWraps makes more calls on a connection than there are numbers.
 func TestSequenceWraps(t *testing.T) {
 	t.Parallel()
-	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
+	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Plain: true})
 	if err := p.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -818,8 +818,8 @@ func TestLocalChecks(t *testing.T) {
 	if err := p.Call(WithAnnotations(ctx, Annotations{"TOOLONG": nil}), "ping", nil); !isLocal(err, false) || !errors.Is(err, ProtocolError) {
 		t.Errorf("bad annotation id: got %v (%[1]T)", err)
 	}
-	if len(p.idle) != 1 {
-		t.Errorf("%d idle connections, want 1: mistakes found here do not cost a connection", len(p.idle))
+	if p.mux.Load() == nil || len(p.open) != 1 {
+		t.Errorf("%d connections, want 1: mistakes found here do not cost a connection", len(p.open))
 	}
 	bad := proxyFor(t, d.URI("account"), ProxyOptions{Serializer: "pickle"})
 	if err := bad.Ping(ctx); !isLocal(err, false) || err.Error() != `core: unknown serializer "pickle"` {

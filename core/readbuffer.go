@@ -20,7 +20,9 @@ type readBuffer struct {
 	calm int // reads since one that needed a large buffer
 }
 
-func newReadBuffer(src io.Reader) *readBuffer { return &readBuffer{src: src, b: make([]byte, minReadBuffer)} }
+func newReadBuffer(src io.Reader) *readBuffer {
+	return &readBuffer{src: src, b: make([]byte, minReadBuffer)}
+}
 
 // Buffered is how many bytes can be read without waiting.
 func (rb *readBuffer) Buffered() int { return rb.w - rb.r }

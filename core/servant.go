@@ -52,6 +52,7 @@ type Method struct {
 
 	observer CallObserver // nil if nobody observes
 	code     uintptr      // of the Go method, if it is not that of Func or Direct
+	pace     *pace
 }
 
 // Attribute is a readable, perhaps writable member of a [Servant].
@@ -146,6 +147,7 @@ func (o *object) addMembers(s *Servant) error {
 		case m.Func != nil && m.Direct != nil:
 			return fmt.Errorf("method %q has Func and Direct, want one of them", m.Name)
 		}
+		m.pace = new(pace)
 		o.methods[m.Name] = &m
 	}
 	for _, a := range s.Attributes {

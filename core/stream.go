@@ -3,31 +3,53 @@ package core
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 )
 
 // Stream is the result of a method that returns an iterator or a generator of Python's: its items come one by one (Pyro5 docs,
-// "Item streaming").  A stream has a connection of its proxy for itself until it has ended or was closed: close what is not read
-// to its end.  It is not safe for concurrent use.
+// "Item streaming").  Of a server that is not of this project, a stream has a connection of its proxy for itself until it has ended or was closed:
+// close what is not read to its end.  It is not safe for concurrent use.
 type Stream struct {
 	c   *clientConn // nil once the stream has ended
+	mux *muxConn    // in place of c, if the connection is not for the stream alone
 	id  string
 	end error // why
+}
+
+// storeIn stores s in the variable for a call's result, or ends it if there is none for it.
+func (s *Stream) storeIn(ctx context.Context, method string, out any) (stored bool, err error) {
+	switch out := out.(type) {
+	case **Stream:
+		*out = s
+	case *Stream:
+		*out = *s
+	case *any:
+		*out = s
+	default:
+		err := s.sendClose(ctx)
+		if out == nil {
+			return false, nil // the call was answered, whatever became of its result
+		}
+		err = errors.Join(fmt.Errorf("core: result of %s is a stream: got %T to store it, want **core.Stream", method, out), err)
+		return false, &LocalError{Executed: true, Err: err}
+	}
+	return true, nil
 }
 
 // Next stores the next item in out (see [Convert]).  The error is io.EOF after the last one, [ErrClosed] after Close, and otherwise
 // that of a call; the stream has ended then, unless only out was at fault.
 func (s *Stream) Next(ctx context.Context, out any) error {
-	if s.c == nil {
+	if s.hasEnded() {
 		return s.end
 	}
-	err := s.c.invoke(ctx, s.request("get_next_stream_item"), 0, out)
+	err := s.ask(ctx, "get_next_stream_item", 0, out)
 	remote, isRemote := errors.AsType[*RemoteError](err)
 	switch {
 	case isRemote && remote.Class == StopIteration:
 		err = io.EOF
-	case isRemote, s.c.broken:
+	case isRemote, s.isBroken(err):
 	default:
 		return err
 	}
@@ -54,7 +76,7 @@ func (s *Stream) All(ctx context.Context) iter.Seq2[any, error] {
 
 // Close ends the stream on the server and gives the connection back.  Closing again does nothing.
 func (s *Stream) Close(ctx context.Context) error {
-	if s.c == nil {
+	if s.hasEnded() {
 		return nil
 	}
 	err := s.sendClose(ctx)
@@ -62,19 +84,47 @@ func (s *Stream) Close(ctx context.Context) error {
 	return err
 }
 
+func (s *Stream) hasEnded() bool { return s.c == nil && s.mux == nil }
+
+// isBroken reports whether the stream is lost after an error.
+func (s *Stream) isBroken(err error) bool {
+	if s.c != nil {
+		return s.c.broken
+	}
+	_, broken := errors.AsType[*TransportError](err)
+	return broken
+}
+
 func (s *Stream) finish(err error) {
 	c := s.c
-	s.c, s.end = nil, err
-	c.streaming = false
-	c.proxy.release(c)
+	s.c, s.mux, s.end = nil, nil, err
+	if c != nil {
+		c.streaming = false
+		c.proxy.release(c)
+	}
 }
 
 func (s *Stream) sendClose(ctx context.Context) error {
-	_, err := s.c.request(ctx, s.request("close_stream"), flagOneway)
-	return err
+	return s.ask(ctx, "close_stream", flagOneway, nil)
 }
 
-// request is for the daemon's own object, which any connection can call.
-func (s *Stream) request(method string) Request {
-	return Request{Object: daemonID, Method: method, Args: []any{s.id}, Kwargs: noKwargs}
+// ask calls the daemon's own object, which any connection can call.
+func (s *Stream) ask(ctx context.Context, method string, flags uint16, out any) error {
+	if s.c != nil {
+		return s.c.invoke(ctx, Request{Object: daemonID, Method: method, Args: []any{s.id}, Kwargs: noKwargs}, flags, out)
+	}
+	v := NewInvocation(method)
+	defer v.Free()
+	v.object = daemonID
+	v.Args.String(s.id)
+	switch err := s.mux.invoke(ctx, v, flags, nil); {
+	case err == errRetired || err == errFull:
+		return s.mux.c.fault(opSend, false, err)
+	case err != nil:
+		return err
+	case out == nil:
+		return nil
+	}
+	v.Result.Value(out)
+	return v.Result.Err()
 }

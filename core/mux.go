@@ -1,0 +1,91 @@
+package core
+
+import (
+	"encoding/binary"
+	"sync"
+)
+
+// Many calls at once on one connection, between two programs of this project.
+//
+// A client asks for it with annotation PCAB in CONNECT, a server agrees with the same in CONNECTOK; its first byte has the abilities, of which
+// those hold that both have.  Without it everything is plain Pyro.  With it
+//
+//   - requests need not wait for replies, which come in any order and are told apart by the sequence number;
+//   - requests carry the time that their callers wait, in annotation PCDL: what comes too late is not run, and a method's context ends with it;
+//   - a server that shuts down says so, in a RESULT of number 65,535 with annotation PCDR, so that clients go elsewhere with the next call.
+//
+// Python's programs ignore annotations that they do not know (Pyro5 docs, "Annotations").
+const (
+	annotationAbilities = "PCAB"
+	annotationDrain     = "PCDR"
+
+	abilityMux = 1 << 0 // all of the above
+
+	drainSeq = 0xffff
+)
+
+// muxAbilities is annotation PCAB of this program.
+var muxAbilities = []byte{abilityMux}
+
+// hasMux reads annotation PCAB.
+func (m message) hasMux() bool {
+	data, ok := m.annotation(annotationAbilities)
+	return ok && len(data) > 0 && data[0]&abilityMux != 0
+}
+
+// appendDeadline appends annotation PCDL.
+func appendDeadline(b []byte, milliseconds int64) []byte {
+	b = append(b, annotationDeadline...)
+	b = append(b, 0, 0, 0, 4)
+	return binary.BigEndian.AppendUint32(b, uint32(min(max(milliseconds, 1), 1<<32-1)))
+}
+
+// combiner lets many goroutines write to one connection with few system calls: who comes while another one writes leaves its bytes with that one.
+type combiner struct {
+	write func(b []byte) error // one at a time
+
+	mu      sync.Mutex
+	room    sync.Cond // wakes those who wait for waiting to be written
+	waiting []byte
+	spare   []byte
+	busy    bool
+	err     error // ends everything
+}
+
+// maxCombined is how many bytes wait at most, so that a peer that does not read bounds those who write.
+const maxCombined = 4 << 20
+
+func (c *combiner) init(write func(b []byte) error) {
+	c.write = write
+	c.room.L = &c.mu
+}
+
+// send writes b, or has it written.
+func (c *combiner) send(b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.busy && len(c.waiting) >= maxCombined && c.err == nil {
+		c.room.Wait()
+	}
+	if c.err != nil {
+		return c.err
+	}
+	if c.busy {
+		c.waiting = append(c.waiting, b...)
+		return nil
+	}
+	c.busy = true
+	for len(b) > 0 && c.err == nil {
+		c.mu.Unlock()
+		err := c.write(b)
+		c.mu.Lock()
+		if err != nil {
+			c.err = err
+		}
+		b = c.waiting
+		c.waiting, c.spare = keepLarge(c.spare), b
+		c.room.Broadcast()
+	}
+	c.busy = false
+	return c.err
+}

@@ -1,0 +1,323 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxCallsConn bounds the calls of a connection that run at once; beyond it requests wait.
+const maxCallsConn = 1024
+
+// muxServer serves a connection on which clients make many calls at once.
+//
+// One goroutine at a time leads: it reads requests, runs their methods itself and writes replies in batches, which is by far the fastest for methods
+// that are short.  When a method takes long, the daemon's watchdog hands the lead to another goroutine, and the one that was leading only finishes
+// that call.  Methods that were found to take long run on goroutines of their own from then on, until they are short again.
+type muxServer struct {
+	*serverConn
+	out   combiner
+	calls sync.WaitGroup // goroutines that lead or run methods
+	room  chan struct{}  // a token for each call beside the leading goroutine
+
+	ctx     context.Context // of all calls; kept for those who take the lead
+	running atomic.Uint64   // number of the call that the leading goroutine runs; 0 if it runs none
+	seen    uint64          // by the watchdog
+	done    []byte          // replies of the leading goroutine that are to be written; set before running
+	current *Method         // of the call; nil if that is not known; set before running
+	ended   chan struct{}   // closed when nobody reads any more
+	once    sync.Once
+}
+
+func newMuxServer(ctx context.Context, c *serverConn) *muxServer {
+	s := &muxServer{serverConn: c, ctx: ctx, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{})}
+	s.out.init(func(b []byte) error {
+		_, err := c.write(b)
+		return err
+	})
+	return s
+}
+
+// serve returns when the connection has ended and none of its calls runs.
+func (s *muxServer) serve() {
+	s.d.watchdog.add(s)
+	defer s.d.watchdog.remove(s)
+	s.calls.Go(func() { s.lead(&turn{serverConn: s.serverConn}, 1) })
+	<-s.ended
+	s.calls.Wait()
+}
+
+// end makes serve return once all calls have been answered.
+func (s *muxServer) end() { s.once.Do(func() { close(s.ended) }) }
+
+// lead serves requests until the connection ends or another goroutine leads.  Calls are numbered from next on.
+func (s *muxServer) lead(t *turn, next uint64) {
+	defer s.recoverBug(s.ctx)
+	replaced := false
+	defer func() {
+		if !replaced {
+			s.end()
+		}
+	}()
+	for number := next; ; number++ {
+		if len(t.out) > 0 && (!s.hasRequest() || len(t.out) >= flushBytes) {
+			if s.out.send(t.out) != nil {
+				return
+			}
+			t.out = keepLarge(t.out)
+		}
+		m, err := s.nextRequest()
+		if err != nil {
+			if errors.Is(err, ProtocolError) {
+				s.d.opts.Logger.LogAttrs(s.ctx, slog.LevelInfo, "bad message", slog.Any("peer", s.peer), slog.Any("error", err))
+			}
+			return
+		}
+		r, method := t.directMethod(&m)
+		known := method
+		if known == nil {
+			known = t.requested(&m)
+		}
+		if known != nil && !known.pace.isShort() {
+			if !s.start(m) {
+				return
+			}
+			continue
+		}
+		// From here until running is taken back another goroutine may take the lead, and with it all that belongs to s.
+		start := len(t.out)
+		s.done, s.current = t.out[:start:start], known
+		s.running.Store(number)
+		s.d.watchdog.wake()
+		goesOn := s.answer(t, m, r, method)
+		if !s.running.CompareAndSwap(number, 0) {
+			replaced = true
+			s.finish(t.out[start:], goesOn)
+			return
+		}
+		s.trim()
+		if !goesOn {
+			s.out.send(t.out)
+			return
+		}
+	}
+}
+
+// answer appends the reply to a request to t.out.
+func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method) bool {
+	if method != nil {
+		return t.callDirect(s.ctx, m, r, method)
+	}
+	return t.answer(s.ctx, m)
+}
+
+// finish sends the reply of a call beside the leading goroutine.
+func (s *muxServer) finish(reply []byte, goesOn bool) {
+	if len(reply) > 0 && s.out.send(reply) != nil || !goesOn {
+		s.end()
+		s.nc.Close()
+	}
+}
+
+// takeOver has another goroutine lead while the one that led runs a call that takes long.
+func (s *muxServer) takeOver(number uint64) {
+	if !s.running.CompareAndSwap(number, 0) {
+		return
+	}
+	if s.current != nil {
+		s.current.pace.tookLong()
+	}
+	// The call may still read what it was sent: that memory is left to it.
+	s.r, s.body = s.r.split(), nil
+	t := &turn{serverConn: s.serverConn, out: append([]byte(nil), s.done...)}
+	s.calls.Go(func() { s.lead(t, number+1) })
+}
+
+// requested returns the method of a request that is not run without boxing; nil if that is not simple to tell.
+func (c *turn) requested(m *message) *Method {
+	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&flagBatch != 0 {
+		return nil
+	}
+	r, _ := scanRequest(m.payload)
+	if o := c.lookup(r.object); o != nil {
+		return o.methods[string(r.method)]
+	}
+	return nil
+}
+
+// job is a call on a goroutine of its own.
+type job struct {
+	turn
+	s       *muxServer
+	request []byte
+	message message
+}
+
+var jobs = sync.Pool{New: func() any { return new(job) }}
+
+// start runs a call on a goroutine of its own; false means that the connection has ended.
+func (s *muxServer) start(m message) bool {
+	select {
+	case s.room <- struct{}{}:
+	case <-s.ctx.Done():
+		return false
+	}
+	j := jobs.Get().(*job)
+	j.s, j.serverConn = s, s.serverConn
+	j.request = append(append(j.request[:0], m.annotations...), m.payload...)
+	j.message = message{header: m.header, annotations: j.request[:len(m.annotations)], payload: j.request[len(m.annotations):]}
+	s.calls.Go(j.run)
+	return true
+}
+
+func (j *job) run() {
+	s := j.s
+	defer func() { <-s.room }()
+	defer s.recoverBug(s.ctx)
+	r, method := j.directMethod(&j.message)
+	timed := method
+	if timed == nil {
+		timed = j.requested(&j.message)
+	}
+	began := time.Now()
+	goesOn := s.answer(&j.turn, j.message, r, method)
+	if timed != nil {
+		timed.pace.took(time.Since(began))
+	}
+	s.finish(j.out, goesOn)
+	out, request := keepLarge(j.out), keepLarge(j.request)
+	calls := j.calls
+	*j = job{turn: turn{out: out, calls: calls}, request: request}
+	jobs.Put(j)
+}
+
+// pace says whether a method is short enough to be run by the goroutine that reads requests.
+type pace struct{ calls atomic.Int32 } // that were short since the last one that took long, less calmCalls; not negative: the method is short
+
+const (
+	shortCall = 100 * time.Microsecond
+	calmCalls = 256
+)
+
+func (p *pace) isShort() bool { return p.calls.Load() >= 0 }
+
+// tookLong is what the watchdog found.
+func (p *pace) tookLong() { p.calls.Store(-calmCalls) }
+
+// took is what was measured.
+func (p *pace) took(d time.Duration) {
+	if d > shortCall {
+		p.tookLong()
+	} else {
+		p.calls.Add(1)
+	}
+}
+
+// watchdog finds calls that keep the goroutine that leads a connection from reading the next request.  It runs as long as there are calls.
+type watchdog struct {
+	running *sync.WaitGroup // of the daemon
+	active  atomic.Bool
+
+	mu    sync.Mutex
+	conns map[*muxServer]struct{}
+}
+
+const (
+	watchInterval = time.Millisecond
+	watchIdle     = 20 // intervals without a call, after which it stops
+)
+
+func (w *watchdog) add(s *muxServer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conns == nil {
+		w.conns = make(map[*muxServer]struct{})
+	}
+	w.conns[s] = struct{}{}
+}
+
+func (w *watchdog) remove(s *muxServer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.conns, s)
+}
+
+// wake makes it look at calls that began before.
+func (w *watchdog) wake() {
+	if !w.active.Load() && w.active.CompareAndSwap(false, true) {
+		w.running.Go(w.watch) // the connection that wakes it is a part of it as well
+	}
+}
+
+func (w *watchdog) watch() {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for idle := 0; ; {
+		<-tick.C
+		if w.look() {
+			idle = 0
+			continue
+		}
+		if idle++; idle < watchIdle && w.hasConns() {
+			continue
+		}
+		w.active.Store(false)
+		// A call that began before it could see that is seen here.
+		if !w.anyRuns() || !w.active.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// look takes the lead from goroutines whose call was there the last time, too.  It reports whether there are calls.
+func (w *watchdog) look() (calls bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for s := range w.conns {
+		number := s.running.Load()
+		switch {
+		case number == 0:
+			continue
+		case number == s.seen:
+			s.takeOver(number)
+		}
+		s.seen = number
+		calls = true
+	}
+	return calls
+}
+
+func (w *watchdog) hasConns() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.conns) > 0
+}
+
+func (w *watchdog) anyRuns() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for s := range w.conns {
+		if s.running.Load() != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// split returns a buffer with what was read ahead; the old one keeps its memory.
+func (rb *readBuffer) split() *readBuffer {
+	next := &readBuffer{src: rb.src, b: make([]byte, len(rb.b))}
+	next.w = copy(next.b, rb.b[rb.r:rb.w])
+	return next
+}
+
+// announceDrain tells the client that the daemon shuts down.
+func (s *muxServer) announceDrain() {
+	notice, err := appendMessage(nil, header{typ: msgResult, serializer: msgpackID, seq: drainSeq}, Annotations{annotationDrain: nil}, nil)
+	if err == nil {
+		s.out.send(notice) // a client that is gone need not know
+	}
+}
