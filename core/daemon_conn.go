@@ -24,7 +24,8 @@ type serverConn struct {
 	peer      net.Addr
 	tls       *tls.ConnectionState      // nil without TLS
 	principal string                    // see SetPrincipal
-	mux       atomic.Pointer[muxServer] // nil if the client makes one call after the other
+	wantsMux  bool                      // the client makes many calls at once
+	mux       atomic.Pointer[muxServer] // nil until the handshake is done, and if the client makes one call after the other
 }
 
 // turn answers requests of a connection one after the other.
@@ -57,7 +58,9 @@ func (c *serverConn) serve(ctx context.Context) {
 	}
 	c.d.observeConn(ConnOpened)
 	defer c.d.observeConn(ConnClosed)
-	if s := c.mux.Load(); s != nil {
+	if c.wantsMux {
+		s := newMuxServer(ctx, c)
+		c.mux.Store(s)
 		s.serve()
 		return
 	}
@@ -227,7 +230,7 @@ func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (re
 	a[annotationContracts] = o.contracts
 	if m.hasMux() && m.serializer == msgpackID {
 		a[annotationAbilities] = muxAbilities
-		c.mux.Store(newMuxServer(call.Context, c))
+		c.wantsMux = true
 	}
 	return Dict{{"handshake", response}, {"meta", o.wireMetadata()}}, a, nil
 }
@@ -729,6 +732,9 @@ func (c *turn) replyError(call *servedCall, m message, s Serializer, err error, 
 	}
 	if own := call.takeReply(); a == nil {
 		a = own
+	}
+	if a == nil && call.timedOut(err) {
+		a = timedOut
 	}
 	h := call.replyHeader(m)
 	h.flags |= flagException

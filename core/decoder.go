@@ -1,7 +1,6 @@
 package core
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -115,8 +114,15 @@ func (d *Decoder) Value(out any) {
 		return
 	}
 	v, err := d.next()
-	if err == nil {
-		err = Convert(out, v)
+	switch {
+	case err != nil:
+	case d.method == nil:
+		if err := convertResult(out, d.name, v); err != nil {
+			d.err = &LocalError{Executed: true, Err: err}
+			return
+		}
+	default:
+		err = convertInto(out, v)
 	}
 	if err != nil {
 		d.fail(err)
@@ -163,14 +169,14 @@ func (d *Decoder) take(n int) {
 
 func (d *Decoder) fail(err error) {
 	if d.method == nil {
-		d.err = &LocalError{Executed: true, Err: fmt.Errorf("%w (result of %s)", err, d.name)}
+		d.err = &LocalError{Executed: true, Err: fmt.Errorf("core: %s: result: %w", d.name, err)}
 		return
 	}
 	what := fmt.Sprintf("argument %d", d.pos+1)
 	if d.pos < len(d.method.Params) {
 		what = "argument '" + d.method.paramName(d.pos) + "'"
 	}
-	d.err = TypeError.New("%s() %s: %s", d.method.Name, what, bytes.TrimPrefix([]byte(err.Error()), []byte("core: ")))
+	d.err = TypeError.New("%s() %s: %v", d.method.Name, what, err)
 }
 
 // scanMsgpackInt returns the integer at the start of b and how many bytes it has, which is 0 if there is none that fits into an int64.

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 )
 
@@ -176,8 +177,13 @@ func (c *turn) finishDirect(call *servedCall, m message, method *Method, start i
 	return true
 }
 
-// annotationDeadline, in an INVOKE between two programs of this project: how many milliseconds the caller waits, 4 bytes.
-const annotationDeadline = "PCDL"
+// timedOut are the annotations of a reply whose method gave up because its caller's time was over.
+var timedOut = Annotations{annotationDeadline: nil}
+
+// timedOut reports whether an error is that the caller's time is over.
+func (c *servedCall) timedOut(err error) bool {
+	return !c.deadline.IsZero() && errors.Is(err, context.DeadlineExceeded) && !time.Now().Before(c.deadline)
+}
 
 // setDeadline gives a call the time that its caller has left.
 func (c *servedCall) setDeadline(m *message) {

@@ -210,7 +210,7 @@ func TestInvokeErrors(t *testing.T) {
 		{"bad result", "broken", func(*Encoder) {}, nil, TypeError, "result of broken() cannot be sent"},
 		{"bad argument", "text", func(e *Encoder) { e.String("\xff") }, nil, errNotUTF8, "text is not UTF-8"},
 		{"unknown method", "nope", func(*Encoder) {}, nil, AttributeError, "has no exposed attribute or method 'nope'"},
-		{"result of another type", "text", func(e *Encoder) { e.String("x") }, func(d *Decoder) { d.Int() }, nil, "(result of text)"},
+		{"result of another type", "text", func(e *Encoder) { e.String("x") }, func(d *Decoder) { d.Int() }, nil, "core: text: result: got str"},
 		{"two results read", "add", func(e *Encoder) { e.Int(1); e.Int(1) }, func(d *Decoder) { d.Int(); d.Int() }, nil, "there is no such value"},
 	}
 	p := serveTyped(t, ProxyOptions{})

@@ -11,13 +11,15 @@ import (
 // those hold that both have.  Without it everything is plain Pyro.  With it
 //
 //   - requests need not wait for replies, which come in any order and are told apart by the sequence number;
-//   - requests carry the time that their callers wait, in annotation PCDL: what comes too late is not run, and a method's context ends with it;
+//   - requests carry the time that their callers wait, in annotation PCDL, 4 bytes with milliseconds: what comes too late is not run, and a
+//     method's context ends with it; a RESULT with PCDL, without data, has the exception of a method that gave up for that reason;
 //   - a server that shuts down says so, in a RESULT of number 65,535 with annotation PCDR, so that clients go elsewhere with the next call.
 //
 // Python's programs ignore annotations that they do not know (Pyro5 docs, "Annotations").
 const (
 	annotationAbilities = "PCAB"
 	annotationDrain     = "PCDR"
+	annotationDeadline  = "PCDL"
 
 	abilityMux = 1 << 0 // all of the above
 

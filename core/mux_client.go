@@ -699,12 +699,15 @@ func (m *muxConn) take(ctx context.Context, s *slot, reply message, v *Invocatio
 
 // exception is the exception in a reply.
 func (m *muxConn) exception(reply message) error {
+	if _, ok := reply.annotation(annotationDeadline); ok {
+		return m.c.fault(opRead, true, context.DeadlineExceeded) // as this side is about to see itself
+	}
 	e, err := m.c.exceptionIn(reply)
 	if err != nil {
 		return m.badReply(err)
 	}
-	if e.Is(CommunicationError) || e.Is(SecurityError) {
-		m.retire() // the server is about to close it
+	if e.NotExecuted && e.Is(CommunicationError) {
+		m.retire() // the server shuts down
 	}
 	return e
 }

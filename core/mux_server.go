@@ -93,13 +93,14 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		s.running.Store(number)
 		s.d.watchdog.wake()
 		goesOn := s.answer(t, m, r, method)
+		fatal := !goesOn && len(t.out) == start // an exception ends nothing here, whatever its class
 		if !s.running.CompareAndSwap(number, 0) {
 			replaced = true
-			s.finish(t.out[start:], goesOn)
+			s.finish(t.out[start:], fatal)
 			return
 		}
 		s.trim()
-		if !goesOn {
+		if fatal {
 			s.out.send(t.out)
 			return
 		}
@@ -115,8 +116,8 @@ func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method)
 }
 
 // finish sends the reply of a call beside the leading goroutine.
-func (s *muxServer) finish(reply []byte, goesOn bool) {
-	if len(reply) > 0 && s.out.send(reply) != nil || !goesOn {
+func (s *muxServer) finish(reply []byte, fatal bool) {
+	if len(reply) > 0 && s.out.send(reply) != nil || fatal {
 		s.end()
 		s.nc.Close()
 	}
@@ -187,7 +188,7 @@ func (j *job) run() {
 	if timed != nil {
 		timed.pace.took(time.Since(began))
 	}
-	s.finish(j.out, goesOn)
+	s.finish(j.out, !goesOn && len(j.out) == 0)
 	out, request := keepLarge(j.out), keepLarge(j.request)
 	calls := j.calls
 	*j = job{turn: turn{out: out, calls: calls}, request: request}

@@ -187,7 +187,7 @@ func TestCredentials(t *testing.T) {
 		if got := within(t, seen); got != int64(want+1) {
 			t.Errorf("got handshake %v, want %d", got, want+1)
 		}
-		p.drop(must(p.popIdle()))
+		p.mux.Load().Close()
 	}
 	if err := p.Ping(t.Context()); !errors.Is(err, fail) || OutcomeOf(err) != CallNotExecuted {
 		t.Errorf("got %v, want the error of Credentials", err)
@@ -256,7 +256,7 @@ func TestTLSFilesReload(t *testing.T) {
 		t.Error(err)
 	}
 	replace(first, first)
-	client.drop(must(client.popIdle()))
+	client.mux.Load().Close()
 	if err := client.Ping(t.Context()); err != nil {
 		t.Errorf("client after another change: %v", err)
 	}

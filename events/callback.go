@@ -182,7 +182,7 @@ func (b *Broker) takeOver(cb *callback, moved, first bool) {
 	opts.Serializer, opts.AwaitOneway, opts.ConnectTimeout, opts.MaxConns, opts.MaxIdle = cb.sub.Serializer, true, callbackConnect, 0, 1
 	now := time.Now()
 	w := &worker{b: b, uri: uri, queue: newQueue(policyOf(cb.sub), cb.sub.Queue, b.drop), begin: now, modified: cb.sub.Modified, success: now}
-	opts.Dial = w.fenced(opts.Dial)
+	opts.Dial, opts.Plain = w.fenced(opts.Dial), true // what is fenced is a call with its connection
 	w.proxy = core.NewProxy(uri, opts)
 	switch {
 	case first:

@@ -15,7 +15,7 @@ func TestFencedConn(t *testing.T) {
 	l := newListener(t)
 	b := NewBroker(BrokerOptions{})
 	w := &worker{b: b, uri: l.uri}
-	w.proxy = core.NewProxy(l.uri, core.ProxyOptions{Dial: w.fenced(nil)})
+	w.proxy = core.NewProxy(l.uri, core.ProxyOptions{Dial: w.fenced(nil), Plain: true})
 	t.Cleanup(func() { w.proxy.Close() })
 	call := func(n int64) error {
 		return w.proxy.Call(t.Context(), "event", nil, map[string]any{"msg": n, "subject": "t", "time": 1.5})

@@ -96,7 +96,10 @@ func TestSubscriptionReadsAhead(t *testing.T) {
 // What a node says about the events and what becomes of it, when it goes and another one is there.
 func TestSubscriptionMoves(t *testing.T) {
 	t.Parallel()
-	late := func(ctx context.Context) []byte { pause(ctx, readWait+2*readTimeout); return nil }
+	late := func(ctx context.Context) []byte {
+		pause(context.WithoutCancel(ctx), readWait+2*readTimeout)
+		return nil
+	}
 	for _, row := range []struct {
 		name  string
 		first fakeMethods // of the node that is asked first

@@ -37,16 +37,17 @@ type bank struct {
 
 func (b *bank) Deposit(id int) string { b.ledger.enter(id); return b.name }
 func (b *bank) Balance(id int) string { b.ledger.enter(id); return b.name }
-func (b *bank) Wait(ctx context.Context) string {
+func (b *bank) Wait(ctx context.Context) (string, error) {
 	select {
 	case b.waiting <- struct{}{}:
 	default:
 	}
 	select {
 	case <-b.block:
+		return b.name, nil
 	case <-ctx.Done():
+		return "", ctx.Err()
 	}
-	return b.name
 }
 
 // listener remembers its connections, to cut them as the kernel does for a process that is killed with unread input.
@@ -426,7 +427,7 @@ func TestHalfOpenLater(t *testing.T) {
 	l := &ledger{runs: make(map[int]int)}
 	s := start(t, "a", l)
 	p := newProxy(t, failover.Options{
-		ConnectTimeout: 100 * time.Millisecond, AttemptTimeout: time.Minute, Proxy: core.ProxyOptions{Dial: dial},
+		ConnectTimeout: 100 * time.Millisecond, AttemptTimeout: time.Minute, Proxy: core.ProxyOptions{Dial: dial, Plain: true},
 	}, s)
 	waiting := make(chan error)
 	go func() { waiting <- p.Call(t.Context(), "wait", nil) }() // keeps the only good connection busy
