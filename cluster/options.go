@@ -46,8 +46,10 @@ type Options struct {
 	Profile Profile
 	// TLS secures node-to-node traffic, mutually: it needs a certificate, and RootCAs and ClientCAs that tell which nodes to
 	// trust.  Nil means plain TCP, which is refused on other than loopback addresses unless Insecure is set.
-	TLS      *tls.Config
-	Insecure bool
+	TLS *tls.Config
+	// TLSSource, when not nil, is asked for what TLS would be, at each handshake: for certificates that change.
+	TLSSource func() *tls.Config
+	Insecure  bool
 
 	// Prepare is called by the leader for commands that need the current state before they enter the log
 	// (fsm.KindRemoveMatching); v is exactly the state that the returned command will be applied to.
@@ -148,7 +150,7 @@ func (o *Options) check() error {
 	if unspecified(advertiseHost) {
 		return fmt.Errorf("cluster: advertised address %q: other nodes cannot reach it", o.Advertise)
 	}
-	if o.TLS == nil && !o.Insecure && !(loopback(listenHost) && loopback(advertiseHost)) {
+	if !o.secured() && !o.Insecure && !(loopback(listenHost) && loopback(advertiseHost)) {
 		return fmt.Errorf("cluster: node-to-node traffic at %s would be plain TCP: give certificates, or allow it explicitly (insecure)", net.JoinHostPort(listenHost, "…"))
 	}
 	return o.checkJoin()
@@ -192,15 +194,28 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
 }
 
+func (o *Options) secured() bool { return o.TLS != nil || o.TLSSource != nil }
+
+// currentTLS returns a copy of what holds now.  Nodes have no need of versions before 1.3.
+func (o *Options) currentTLS() *tls.Config {
+	c := o.TLS
+	if o.TLSSource != nil {
+		c = o.TLSSource()
+	}
+	c = c.Clone()
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS13)
+	return c
+}
+
 // serverTLS and clientTLS make both directions verify the other side.
 func (o *Options) serverTLS() *tls.Config {
-	c := o.TLS.Clone()
+	c := o.currentTLS()
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	return c
 }
 
 func (o *Options) clientTLS(host string) *tls.Config {
-	c := o.TLS.Clone()
+	c := o.currentTLS()
 	if c.ServerName == "" {
 		c.ServerName = host
 	}

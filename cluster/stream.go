@@ -141,7 +141,7 @@ func (s *stream) answer(conn net.Conn) (*preamble, net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, nil, err
 	}
-	if s.opts.TLS != nil {
+	if s.opts.secured() {
 		conn = tls.Server(conn, s.opts.serverTLS())
 	}
 	version, body, err := readHello(conn)
@@ -183,7 +183,7 @@ func (s *stream) connect(ctx context.Context, kind connKind, address, target str
 	}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	if s.opts.TLS != nil {
+	if s.opts.secured() {
 		conn = tls.Client(conn, s.opts.clientTLS(host))
 	}
 	reply, err := s.greet(conn, kind, target)

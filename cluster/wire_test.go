@@ -18,6 +18,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,9 @@ func TestOptions(t *testing.T) {
 		{"plain on all", func(o *Options) { o.Listen, o.Advertise = "0.0.0.0:9092", "localhost:9092" }, "plain TCP"},
 		{"plain on purpose", func(o *Options) { o.Listen, o.Insecure = "192.0.2.1:9092", true }, ""},
 		{"secured", func(o *Options) { o.Listen, o.TLS = "192.0.2.1:9092", &tls.Config{} }, ""},
+		{"secured by what changes", func(o *Options) {
+			o.Listen, o.TLSSource = "192.0.2.1:9092", func() *tls.Config { return &tls.Config{} }
+		}, ""},
 		{"localhost", func(o *Options) { o.Listen = "localhost:9092" }, ""},
 		{"all of 127", func(o *Options) { o.Listen = "127.3.2.1:9092" }, ""},
 		{"IPv6 loopback", func(o *Options) { o.Listen = "[::1]:9092" }, ""},
@@ -338,5 +342,40 @@ func TestTLS(t *testing.T) {
 		if _, _, err := readHello(c); err == nil {
 			t.Errorf("%s: got an answer, want none", name)
 		}
+	}
+}
+
+// TestTLSSource has a node whose certificates change: each handshake goes by those of its time, on both sides.
+func TestTLSSource(t *testing.T) {
+	t.Parallel()
+	first, second := newAuthority(t), newAuthority(t)
+	var current atomic.Pointer[authority]
+	current.Store(first)
+	nodes := newCluster(t, 1, func(_ int, o *Options) {
+		listen := o.Listen
+		configs := map[*authority]*tls.Config{first: first.config(t, listen), second: second.config(t, listen)}
+		o.TLSSource = func() *tls.Config { return configs[current.Load()] }
+	})
+	lets := func(a *authority) bool {
+		config := a.config(t, nodes[0].Address())
+		config.ServerName, _, _ = net.SplitHostPort(nodes[0].Address())
+		c := tls.Client(dialRaw(t, nodes[0]), config)
+		p := preamble{kind: kindRequest, group: registryGroup}
+		if err := writeHello(c, p.append(nil)); err != nil {
+			return false
+		}
+		_, _, err := readHello(c)
+		return err == nil
+	}
+	if !lets(first) || lets(second) {
+		t.Errorf("before: the first authority's %v, the second's %v, want true, false", lets(first), lets(second))
+	}
+	current.Store(second)
+	if lets(first) || !lets(second) {
+		t.Errorf("after: the first authority's %v, the second's %v, want false, true", lets(first), lets(second))
+	}
+	o := Options{TLSSource: func() *tls.Config { return &tls.Config{} }}
+	if got := o.clientTLS("h"); got.ServerName != "h" || got.MinVersion != tls.VersionTLS13 {
+		t.Errorf("client: got name %q, version %x", got.ServerName, got.MinVersion)
 	}
 }

@@ -46,6 +46,8 @@ type DaemonOptions struct {
 	// TLS makes clients connect by TLS 1.2 or later.  It needs a certificate; ClientAuth and ClientCAs ask clients for theirs.
 	// [TLSFiles.Server] follows files that change.  Nil means plain connections.
 	TLS *tls.Config
+	// AcceptXML lets clients use the serializer "xml", which only programs of this project know.
+	AcceptXML bool
 	// Logger gets errors that no caller sees; nil discards them.
 	Logger *slog.Logger
 	// Observer is told of calls and connections; nil costs nothing.

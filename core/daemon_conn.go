@@ -138,8 +138,11 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 		c.refuseMessage(0, marshalID, err)
 		return false
 	}
-	s, ok := SerializerByID(m.serializer)
+	s, ok := c.d.serializer(m.serializer)
 	if !ok {
+		if m.serializer == xmlID {
+			c.refuseMessage(m.seq, marshalID, errNoXML)
+		}
 		return false // as Pyro5: there is no way to say why
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.d.opts.HandshakeTimeout)
@@ -169,6 +172,16 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 func (c *serverConn) logRefused(ctx context.Context, object string, err error) {
 	c.d.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "client refused",
 		slog.Any("peer", c.peer), slog.String("object", object), slog.Any("error", err))
+}
+
+var errNoXML = errors.New("serializer 'xml' is not accepted by this server")
+
+// serializer returns that of a message.
+func (d *Daemon) serializer(id uint8) (Serializer, bool) {
+	if id == xmlID && !d.opts.AcceptXML {
+		return nil, false
+	}
+	return SerializerByID(id)
 }
 
 // readConnect reads the first message under the deadline of the handshake alone.
@@ -365,7 +378,7 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 	if r, method := c.directMethod(&m); method != nil && m.flags&flagOneway == 0 {
 		return c.callDirect(ctx, m, r, method)
 	}
-	s, ok := SerializerByID(m.serializer)
+	s, ok := c.d.serializer(m.serializer)
 	if !ok {
 		return false
 	}

@@ -214,7 +214,7 @@ func asRead(format string, v any) any {
 		}
 		return Set(each(v))
 	case FrozenSet:
-		if format == "marshal" {
+		if format == "marshal" || format == "xml" {
 			return FrozenSet(each(v))
 		}
 		return asRead(format, Set(v))
@@ -231,7 +231,7 @@ func asRead(format string, v any) any {
 			return map[string]any{"data": base64.StdEncoding.EncodeToString(v), "encoding": "base64"}
 		}
 	case Date:
-		if format != "msgpack" {
+		if format != "msgpack" && format != "xml" {
 			return fmt.Sprintf("%04d-%02d-%02d", v.Year, v.Month, v.Day)
 		}
 	case *RemoteError:

@@ -34,7 +34,7 @@ type Resolver interface {
 // ProxyOptions set up a [Proxy]; the zero value is useful.
 type ProxyOptions struct {
 	// Serializer is "serpent", "marshal", "json" or "msgpack".  Empty means msgpack, or serpent with a server that hangs up
-	// on msgpack in the handshake (a Python without that package).
+	// on msgpack in the handshake (a Python without that package).  "xml" is for daemons of this project with AcceptXML.
 	Serializer string
 	// Resolver is asked at every connect for a URI that is not PYRO; without one such a URI is an error.
 	Resolver Resolver

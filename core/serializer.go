@@ -24,13 +24,14 @@ type BytesAppender interface {
 // AppendRequest and AppendValue return dst as it was with an error if the format cannot express a value.
 type Serializer interface {
 	ID() uint8    // on the wire
-	Name() string // "serpent", "marshal", "json", "msgpack"
+	Name() string // "serpent", "marshal", "json", "msgpack", "xml"
 	AppendRequest(dst []byte, r Request) ([]byte, error)
 	ParseRequest(data []byte) (Request, error)
 	AppendValue(dst []byte, v any) ([]byte, error)
 	ParseValue(data []byte) (any, error)
 }
 
+// serializers are those of Pyro5.
 var serializers = [...]Serializer{
 	serpentSerializer{},
 	marshalSerializer{},
@@ -38,8 +39,11 @@ var serializers = [...]Serializer{
 	msgpackSerializer{},
 }
 
-// SerializerByName returns "serpent", "marshal", "json" or "msgpack".
+// SerializerByName returns "serpent", "marshal", "json" or "msgpack", which Pyro5 has, or "xml", which only programs of this project know.
 func SerializerByName(name string) (Serializer, bool) {
+	if name == (xmlSerializer{}).Name() {
+		return xmlSerializer{}, true
+	}
 	for _, s := range serializers {
 		if s.Name() == name {
 			return s, true
@@ -50,6 +54,9 @@ func SerializerByName(name string) (Serializer, bool) {
 
 // SerializerByID returns the serializer with that id on the wire (protocol 502).
 func SerializerByID(id uint8) (Serializer, bool) {
+	if id == xmlID {
+		return xmlSerializer{}, true
+	}
 	for _, s := range serializers {
 		if s.ID() == id {
 			return s, true

@@ -23,7 +23,7 @@ func (testError) Error() string { return "code" }
 
 func TestSerializers(t *testing.T) {
 	t.Parallel()
-	for id, name := range map[uint8]string{1: "serpent", 2: "marshal", 3: "json", 4: "msgpack"} {
+	for id, name := range map[uint8]string{1: "serpent", 2: "marshal", 3: "json", 4: "msgpack", 88: "xml"} {
 		a, ok1 := SerializerByID(id)
 		b, ok2 := SerializerByName(name)
 		if !ok1 || !ok2 || a != b || a.ID() != id || a.Name() != name {

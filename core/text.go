@@ -142,10 +142,19 @@ func isoTime(t time.Time) (string, error) {
 	if y := t.Year(); y < 1 || y > 9999 {
 		return "", fmt.Errorf("time %v is not in the years 1 to 9999", t)
 	}
+	t = wholeMinutes(t)
 	if t.Nanosecond()/1000 == 0 {
 		return t.Format("2006-01-02T15:04:05-07:00"), nil
 	}
 	return t.Format("2006-01-02T15:04:05.000000-07:00"), nil
+}
+
+// wholeMinutes returns t in a zone whose offset the text of a time can express: that of t, or else UTC.
+func wholeMinutes(t time.Time) time.Time {
+	if _, offset := t.Zone(); offset%60 != 0 {
+		return t.UTC()
+	}
+	return t
 }
 
 func isoDate(d Date) (string, error) {

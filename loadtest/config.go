@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ type Config struct {
 	Command []string
 	Version string
 
+	nodes, objects core.ProxyOptions // how nodes and objects are connected to, see Secure
+
 	spawn  *Spawn // nil: the target is ref
 	ref    core.Reference
 	method string // of --call
@@ -28,6 +31,28 @@ type Config struct {
 	steps  []traffic.Step
 	faults []fault.Spec
 	slo    report.SLO
+}
+
+// Secure says how nodes and objects that run elsewhere are connected to: by TLS, with a handshake.
+func (c *Config) Secure(nodes, objects core.ProxyOptions) error {
+	if nodes.TLSSource == nil && nodes.Handshake == nil {
+		return nil
+	}
+	if c.spawn != nil {
+		return errors.New("--spawn starts servers without TLS and secret: leave out --tls-ca and --secret-file")
+	}
+	if objects.TLSSource != nil && c.linkFaults() {
+		return errors.New("faults of connections need to see Pyro's messages, and TLS hides them: choose faults of processes, or leave out --tls-ca")
+	}
+	c.nodes, c.objects = nodes, objects
+	return nil
+}
+
+// object returns options for the connections to objects.
+func (c *Config) object() core.ProxyOptions {
+	opts := c.objects
+	opts.Serializer = c.Serializer
+	return opts
 }
 
 // load is what the generator is asked to do.

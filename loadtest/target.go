@@ -42,7 +42,8 @@ const (
 // open makes a target of a reference; nodes are those of the name server.
 func (c *Config) open(ref core.Reference, nodes []string) (*target, error) {
 	t := &target{cfg: c, name: ref.String(), kind: kindGroup, seen: map[string]core.URI{}, links: map[string]*link.Proxy{}}
-	t.proxy = core.ProxyOptions{Serializer: c.Serializer, MaxConns: c.Connections, MaxIdle: c.Callers}
+	t.proxy = c.object()
+	t.proxy.MaxConns, t.proxy.MaxIdle = c.Connections, c.Callers
 	if c.spawn == nil && c.linkFaults() {
 		t.proxy.Dial = link.Dialer(t.linkTo)
 	}
@@ -78,10 +79,10 @@ func (t *target) openNames(ref core.Reference, nodes []string) error {
 	if !needed {
 		return nil
 	}
+	proxy := t.cfg.nodes
+	proxy.MaxIdle = t.cfg.Callers
 	var err error
-	t.names, err = naming.NewClient(nodes, naming.ClientOptions{
-		Timeout: t.cfg.Timeout, Proxy: core.ProxyOptions{MaxIdle: t.cfg.Callers},
-	})
+	t.names, err = naming.NewClient(nodes, naming.ClientOptions{Timeout: t.cfg.Timeout, Proxy: proxy})
 	return err
 }
 
@@ -148,7 +149,7 @@ func (t *target) members(ctx context.Context) ([]failover.Member, error) {
 func (t *target) metadata(ctx context.Context, uri core.URI) (core.Metadata, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
 	defer cancel()
-	p := core.NewProxy(uri, core.ProxyOptions{Serializer: t.cfg.Serializer})
+	p := core.NewProxy(uri, t.cfg.object())
 	defer p.Close()
 	return p.Metadata(ctx)
 }
@@ -176,7 +177,7 @@ func (t *target) ledgers(ctx context.Context) []iter.Seq2[ledger.ID, error] {
 	var all []iter.Seq2[ledger.ID, error]
 	for _, uri := range t.seen {
 		all = append(all, func(yield func(ledger.ID, error) bool) {
-			p := core.NewProxy(uri, core.ProxyOptions{Serializer: t.cfg.Serializer})
+			p := core.NewProxy(uri, t.cfg.object())
 			defer p.Close()
 			for id, err := range servant.ReadLedger(ctx, p) {
 				if !yield(id, err) {

@@ -39,9 +39,10 @@ type Leadership interface{ IsLeader() bool }
 type Prober struct {
 	Store    Store
 	Leader   Leadership
-	Interval time.Duration // between two probes of a member; zero means 500 ms
-	Timeout  time.Duration // of a probe; zero means 1 s
-	Logger   *slog.Logger  // gets each verdict, and failures to read or write the store; nil discards them
+	Interval time.Duration     // between two probes of a member; zero means 500 ms
+	Timeout  time.Duration     // of a probe; zero means 1 s
+	Proxy    core.ProxyOptions // of the connections, for TLS; Serializer and MaxMessageBytes are not used
+	Logger   *slog.Logger      // gets each verdict, and failures to read or write the store; nil discards them
 
 	probe func(ctx context.Context, uri core.URI) error // for tests
 }
@@ -92,7 +93,7 @@ func (r *proberRun) setDefaults() {
 	}
 	r.Logger = loggerOr(r.Logger)
 	if r.probe == nil {
-		r.probe = probe
+		r.probe = r.connect
 	}
 	r.busy = map[target]bool{}
 }
@@ -256,13 +257,15 @@ func (r *proberRun) apply(ctx context.Context, verdicts []fsm.Verdict) {
 	}
 }
 
-// probe connects, asks for the object and pings.
-func probe(ctx context.Context, uri core.URI) error {
+// connect is a probe: it connects, asks for the object and pings.
+func (p *Prober) connect(ctx context.Context, uri core.URI) error {
+	opts := p.Proxy
 	// Every Pyro server reads serpent, not every one has msgpack.
-	p := core.NewProxy(uri, core.ProxyOptions{Serializer: "serpent", MaxMessageBytes: 1 << 20})
+	opts.Serializer, opts.MaxMessageBytes = "serpent", 1<<20
+	proxy := core.NewProxy(uri, opts)
 	// Nothing of a connection that was only for this matters.
-	defer func() { _ = p.Close() }()
-	return p.Ping(ctx)
+	defer func() { _ = proxy.Close() }()
+	return proxy.Ping(ctx)
 }
 
 // sign is what a probe says of a member.

@@ -349,7 +349,7 @@ func TestSigns(t *testing.T) {
 			cancel()
 			ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 		}
-		err := probe(ctx, tt.uri)
+		err := new(Prober).connect(ctx, tt.uri)
 		cancel()
 		if got := signOf(err); got != tt.want {
 			t.Errorf("%s: got sign %d of %v, want %d", tt.name, got, err, tt.want)

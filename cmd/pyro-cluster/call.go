@@ -134,7 +134,13 @@ type fixed failover.Group
 func (r fixed) Group(context.Context, string) (failover.Group, error) { return failover.Group(r), nil }
 
 func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target failover.Group, member string, args []any) error {
-	opts := failover.Options{Proxy: core.ProxyOptions{Serializer: f.serializer}}
+	proxy, err := g.secure.client()
+	if err != nil {
+		return err
+	}
+	proxy = withoutSecret(proxy)
+	proxy.Serializer = f.serializer
+	opts := failover.Options{Proxy: proxy}
 	if f.idempotent {
 		opts.Contracts = map[string]core.Contract{member: core.ContractIdempotent}
 	}
@@ -144,7 +150,6 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	p := failover.New(target.Name, fixed(target), opts)
 	defer p.Close()
 	var result any
-	var err error
 	switch {
 	case !f.attr:
 		err = p.Call(ctx, member, &result, args...)

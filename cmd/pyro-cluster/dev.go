@@ -58,7 +58,7 @@ The nodes' Pyro ports are P, P+100 and P+200, with UDP, raft and HTTP on the thr
 	flags.Var(&enum{&d.log, []string{"debug", "info", "warn", "error"}}, "log-level", "the least that is logged")
 	flags.Var(&enum{&d.format, []string{"text", "json"}}, "log-format", "how it is logged")
 	flags.BoolVar(&d.pprof, "pprof", false, "serve profiles of the program under /debug/pprof on the HTTP ports")
-	return without(cmd, "ns", "output")
+	return without(cmd, append(securityFlags, "ns", "output")...)
 }
 
 func (d *dev) run(cmd *cobra.Command) (err error) {

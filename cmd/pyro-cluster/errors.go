@@ -9,6 +9,7 @@ import (
 
 	"github.com/pyro-cluster/pyro-cluster/cluster"
 	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/core/auth"
 	"github.com/pyro-cluster/pyro-cluster/failover"
 	"github.com/pyro-cluster/pyro-cluster/naming"
 )
@@ -105,15 +106,29 @@ func classify(err error) (code int, hint string) {
 	return exitFailed, ""
 }
 
+// unanswered returns the exit code and the advice for a server that did not let us in, or could not be reached.
+func unanswered(err error) (code int, hint string) {
+	text := err.Error() // partly the server's
+	switch {
+	case strings.Contains(text, " rejected: "+new(auth.Denied).Error()):
+		return exitRefused, "check --secret-file, --tls-cert and --tls-key"
+	case strings.Contains(text, " rejected: this server requires TLS"):
+		return exitUnreachable, "say with --tls-ca whom to trust"
+	case strings.Contains(text, "tls: "):
+		return exitUnreachable, "check --tls-ca, --tls-cert and --tls-key"
+	}
+	return exitUnreachable, hintReach
+}
+
 // namingError says what the name server at nodes answered, or that none of them did, without the layers in between.
 func namingError(err error, nodes []string) error {
 	call, ok := errors.AsType[*failover.CallError](err)
 	if ok {
-		hint := hintReach
+		code, hint := unanswered(rootCause(call))
 		if call.Outcome == failover.Unknown && changes[call.Method] {
 			hint += "; it may have been done all the same"
 		}
-		return &failure{exitUnreachable, fmt.Errorf("no answer from %s: %w", strings.Join(nodes, ","), rootCause(call)), hint}
+		return &failure{code, fmt.Errorf("no answer from %s: %w", strings.Join(nodes, ","), rootCause(call)), hint}
 	}
 	if e, ok := errors.AsType[*core.RemoteError](err); ok && e.Is(core.NamingError) {
 		code, hint := classify(err)

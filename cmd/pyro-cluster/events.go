@@ -26,7 +26,12 @@ An event is delivered at most once, to those who subscribe at that time.  See do
 
 // withEvents runs f with a client of the event server.
 func (g *globals) withEvents(ctx context.Context, f func(ctx context.Context, c *events.Client) error) error {
-	c, err := events.NewClient(g.nodes, events.ClientOptions{Proxy: core.ProxyOptions{ConnectTimeout: g.timeout}})
+	proxy, err := g.secure.client()
+	if err != nil {
+		return err
+	}
+	proxy.ConnectTimeout = g.timeout
+	c, err := events.NewClient(g.nodes, events.ClientOptions{Proxy: proxy})
 	if err != nil {
 		return usageError(err, "name the nodes as host:port,host:port")
 	}
@@ -36,7 +41,8 @@ func (g *globals) withEvents(ctx context.Context, f func(ctx context.Context, c 
 		return usageError(local.Err, "see docs/events.md for topics and messages")
 	}
 	if _, ok := errors.AsType[*core.TransportError](err); ok || errors.Is(err, context.DeadlineExceeded) {
-		return &failure{exitUnreachable, fmt.Errorf("no answer from %s: %w", strings.Join(g.nodes, ","), rootCause(err)), hintReach}
+		code, hint := unanswered(err)
+		return &failure{code, fmt.Errorf("no answer from %s: %w", strings.Join(g.nodes, ","), rootCause(err)), hint}
 	}
 	return err
 }

@@ -173,6 +173,13 @@ func (f *runFlags) config(g *globals, cmd *cobra.Command, args []string) (*loadt
 	if cfg.Program, err = os.Executable(); err != nil {
 		return nil, &failure{exitFailed, err, ""}
 	}
+	nodes, err := g.secure.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Secure(nodes, withoutSecret(nodes)); err != nil {
+		return nil, err
+	}
 	cfg.Command, cfg.Version = append([]string{"pyro-cluster"}, os.Args[1:]...), programVersion()
 	return cfg, nil
 }
@@ -383,7 +390,7 @@ phase; figures that differ by less are the same.`,
 			return g.compare(cmd.OutOrStdout(), reports[0], reports[1])
 		},
 	}
-	return without(cmd, "ns", "timeout")
+	return without(cmd, append(securityFlags, "ns", "timeout")...)
 }
 
 func (g *globals) compare(w io.Writer, a, b *report.Report) error {
@@ -465,5 +472,5 @@ latencies merged exactly.`,
 	flags.StringVar(&f.json, "json", "", "write the sum to this `file`")
 	flags.StringVar(&f.csv, "csv", "", "write its intervals to this `file`")
 	flags.StringVar(&f.html, "html", "", "write a page with plots to this `file`")
-	return without(cmd, "ns", "output", "timeout")
+	return without(cmd, append(securityFlags, "ns", "output", "timeout")...)
 }

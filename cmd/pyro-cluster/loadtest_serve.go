@@ -33,12 +33,17 @@ finishes the calls under way. Start as many as there are to be replicas, on as m
 With --ledger it writes the id of every call to a file before it runs the call. Then a run can tell how many calls ran twice or were lost, also when
 servers were killed; a server that is started again has to be given the same file.
 
+With --tls-ca it connects to the nodes by TLS; with --tls-cert and --tls-key, too, it serves by TLS.
+
 With --http-port it answers /livez, and /readyz, which is well while the server is in the group.`,
 		Example: `  pyro-cluster loadtest serve --group loadtest --ns n1:9090,n2:9090,n3:9090 --host 10.0.0.5 --ledger /var/tmp/ledger
   pyro-cluster loadtest serve --alone --port 7000`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(g.nodes); err != nil {
+				return err
+			}
+			if err := f.secure(&g.secure); err != nil {
 				return err
 			}
 			return f.serve(cmd, g.nodes)
@@ -71,6 +76,23 @@ func (f *serveFlags) check(nodes []string) error {
 		return usageError(fmt.Errorf("--http-port is %d", f.httpPort), "give a port from 0 to 65535")
 	}
 	return nil
+}
+
+// secure lets the object be called by TLS, if there is a certificate, and the nodes be.
+func (f *serveFlags) secure(s *security) (err error) {
+	if !f.alone {
+		if f.opts.Names, err = s.client(); err != nil {
+			return err
+		}
+	}
+	if err := s.check(); err != nil || s.cert == "" {
+		return err
+	}
+	files, err := tlsFiles("--tls-cert and --tls-key", core.TLSFileOptions{Cert: s.cert, Key: s.key})
+	if err == nil {
+		f.opts.TLS = files.Server()
+	}
+	return err
 }
 
 func (f *serveFlags) serve(cmd *cobra.Command, nodes []string) error {

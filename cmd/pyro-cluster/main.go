@@ -52,6 +52,7 @@ type globals struct {
 	nodes   []string
 	timeout time.Duration
 	output  string
+	secure  security
 }
 
 func newRoot() *cobra.Command {
@@ -74,8 +75,9 @@ Exit codes: 0 done; 1 the operation failed; 2 wrong usage; 3 nothing reachable, 
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&g.nodes, "ns", []string{"localhost:9090"}, "nodes to ask, `host:port,...`; any of them will do")
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "for the whole operation, retries included")
+	g.secure.add(flags)
 	flags.VarP(&enum{&g.output, []string{"table", "json"}}, "output", "o", "how results are printed")
-	root.AddCommand(newServer(), newDev(g), newNS(g), newCall(g), newEvents(g), newCluster(g), newLoadtest(g), newVersion(g))
+	root.AddCommand(newServer(g), newDev(g), newNS(g), newCall(g), newEvents(g), newCluster(g), newLoadtest(g), newVersion(g))
 	root.SetHelpCommand(newHelp(root))
 	return root
 }
@@ -106,7 +108,11 @@ func (g *globals) client() (*naming.Client, error) {
 }
 
 func (g *globals) clientOf(nodes []string) (*naming.Client, error) {
-	c, err := naming.NewClient(nodes, naming.ClientOptions{Timeout: g.timeout})
+	proxy, err := g.secure.client()
+	if err != nil {
+		return nil, err
+	}
+	c, err := naming.NewClient(nodes, naming.ClientOptions{Timeout: g.timeout, Proxy: proxy})
 	if err != nil {
 		return nil, usageError(err, "name the nodes as host:port,host:port")
 	}

@@ -37,7 +37,9 @@ type nodeConfig struct {
 	expect                            int
 	join                              []string
 	profile                           cluster.Profile
-	tls                               *tls.Config
+	tls                               func() *tls.Config // between nodes; nil means plain TCP
+	clients                           core.DaemonOptions // TLS and ValidateHandshake alone
+	others                            core.ProxyOptions  // for members that are probed and callbacks
 	insecure                          bool
 	pprof                             bool
 	log                               *slog.Logger
@@ -64,7 +66,7 @@ type node struct {
 // bindNode binds the sockets that clients use.  That comes before anything else, so that a port in use leaves no trace on disk and no
 // half-started node behind.
 func bindNode(cfg nodeConfig) (*node, error) {
-	n := &node{cfg: cfg, events: events.NewBroker(events.BrokerOptions{Logger: cfg.log})}
+	n := &node{cfg: cfg, events: events.NewBroker(events.BrokerOptions{Proxy: cfg.others, Logger: cfg.log})}
 	n.enter("starting")
 	var err error
 	if n.watch, err = newWatch(n.isReady, n.events); err != nil {
@@ -83,7 +85,9 @@ func (n *node) bind() error {
 		return bindError(err, "--port")
 	}
 	advertised := address(n.cfg.advertise, n.cfg.host, ln.Addr().(*net.TCPAddr).Port)
-	if n.daemon, err = core.NewDaemon(ln, core.DaemonOptions{Advertise: advertised, Logger: n.cfg.log, Observer: n.watch.served}); err != nil {
+	opts := n.cfg.clients
+	opts.Advertise, opts.Logger, opts.Observer = advertised, n.cfg.log, n.watch.served
+	if n.daemon, err = core.NewDaemon(ln, opts); err != nil {
 		return err
 	}
 	n.uri = n.daemon.URI(naming.ObjectID)
@@ -191,7 +195,7 @@ func (n *node) clusterOptions() cluster.Options {
 		Expect:      n.cfg.expect,
 		Join:        n.cfg.join,
 		Profile:     n.cfg.profile,
-		TLS:         n.cfg.tls,
+		TLSSource:   n.cfg.tls,
 		Insecure:    n.cfg.insecure,
 		Prepare:     naming.Prepare,
 		Logger:      n.cfg.log,
@@ -239,7 +243,7 @@ func (n *node) startBackground(ctx context.Context, services *sync.WaitGroup, fa
 	services.Go(func() { n.lookReady(ctx) })
 	services.Go(func() { n.events.Run(ctx, raft) }) // its error is that ctx ended
 	services.Go(func() {
-		prober := naming.Prober{Store: raft, Leader: raft, Logger: n.cfg.log}
+		prober := naming.Prober{Store: raft, Leader: raft, Proxy: n.cfg.others, Logger: n.cfg.log}
 		if err := prober.Run(ctx); err != nil && ctx.Err() == nil {
 			fail(fmt.Errorf("probe members: %w", err))
 		}

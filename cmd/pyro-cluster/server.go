@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,10 +26,12 @@ type serverFlags struct {
 	nodeCert  string
 	nodeKey   string
 	nodeCA    string
+	clientCA  string
+	secure    *security
 }
 
-func newServer() *cobra.Command {
-	f := &serverFlags{profile: string(cluster.ProfileDefault), logLevel: "info", logFormat: "text"}
+func newServer(g *globals) *cobra.Command {
+	f := &serverFlags{secure: &g.secure, profile: string(cluster.ProfileDefault), logLevel: "info", logFormat: "text"}
 	cmd := &cobra.Command{
 		Use:   "server --data-dir DIR",
 		Short: "Run one node",
@@ -38,6 +39,9 @@ func newServer() *cobra.Command {
 
 A new cluster is formed by --expect nodes that find each other through --join, and only if their data directories are empty; later starts
 need no other flags and change nothing.  A node with an empty directory and --join alone joins the cluster that it finds.
+
+With --tls-cert and --tls-key clients connect by TLS, with --tls-client-ca they need a certificate of that authority.  --tls-ca is for those whom the
+node connects to (members of groups, callbacks of subscribers): they speak TLS then.  Files that change are read again.  See docs/security.md.
 
 It prints "URI = ..." when clients are served and "ready" when it has caught up with a leader.  The log goes to stderr.`,
 		Example: `  # a cluster of one
@@ -78,6 +82,7 @@ func (f *serverFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.nodeCert, "node-cert", "", "PEM `file` with this node's certificate, for mutual TLS between nodes")
 	flags.StringVar(&f.nodeKey, "node-key", "", "PEM `file` with the key of --node-cert")
 	flags.StringVar(&f.nodeCA, "node-ca", "", "PEM `file` with the authority that signed the certificates of all nodes")
+	flags.StringVar(&f.clientCA, "tls-client-ca", "", "PEM `file` or directory with the authorities that sign certificates of clients, who need one then")
 	flags.Var(&enum{&f.logLevel, []string{"debug", "info", "warn", "error"}}, "log-level", "the least that is logged")
 	flags.Var(&enum{&f.logFormat, []string{"text", "json"}}, "log-format", "how it is logged")
 }
@@ -90,11 +95,23 @@ func (f *serverFlags) config(cmd *cobra.Command) (nodeConfig, error) {
 	if isLoopback(cfg.host) && !cmd.Flags().Changed("udp-port") {
 		cfg.udpPort = 0
 	}
-	var err error
-	if cfg.tls, err = nodeTLS(f.nodeCert, f.nodeKey, f.nodeCA); err != nil {
+	if err := f.configSecurity(&cfg); err != nil {
 		return cfg, err
 	}
 	return cfg, cfg.validate()
+}
+
+// configSecurity reads the files for TLS, and the secret.
+func (f *serverFlags) configSecurity(cfg *nodeConfig) (err error) {
+	if cfg.tls, err = nodeTLS(f.nodeCert, f.nodeKey, f.nodeCA, cfg.log); err != nil {
+		return err
+	}
+	if err := f.secure.server(f.clientCA, cfg.log, &cfg.clients); err != nil {
+		return err
+	}
+	cfg.others.TLSCommonName = f.secure.commonName
+	cfg.others.TLSSource, err = f.secure.source(cfg.log)
+	return err
 }
 
 // validate finds contradictions before anything is bound or written.
@@ -212,31 +229,17 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	return slog.New(core.NewLogHandler(slog.NewTextHandler(w, opts)))
 }
 
-// nodeTLS returns the configuration for mutual TLS between nodes; nil if there are no files.
-func nodeTLS(cert, key, ca string) (*tls.Config, error) {
+// nodeTLS returns where the configuration for mutual TLS between nodes comes from; nil if there are no files.
+func nodeTLS(cert, key, ca string, log *slog.Logger) (func() *tls.Config, error) {
 	if cert == "" && key == "" && ca == "" {
 		return nil, nil
 	}
 	if cert == "" || key == "" || ca == "" {
 		return nil, usageError(errors.New("--node-cert, --node-key and --node-ca belong together"), "give all three or none")
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	files, err := tlsFiles("--node-cert, --node-key and --node-ca", core.TLSFileOptions{Cert: cert, Key: key, CA: ca, Logger: log})
 	if err != nil {
-		return nil, usageError(fmt.Errorf("read --node-cert and --node-key: %w", err), "give PEM files that belong together")
+		return nil, err
 	}
-	text, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, usageError(fmt.Errorf("read --node-ca: %w", err), "give a PEM file")
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, usageError(fmt.Errorf("--node-ca %s has no certificate", ca), "give a PEM file")
-	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{pair},
-		RootCAs:      pool,
-		ClientCAs:    pool,
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		MinVersion:   tls.VersionTLS13,
-	}, nil
+	return files.Config, nil
 }

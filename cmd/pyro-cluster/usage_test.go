@@ -33,6 +33,8 @@ func TestErrors(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(dir, "empty")
+	writeFile(t, empty, "\nsecond line")
 	otherPort := filepath.Join(dir, "other")
 	writeFile(t, filepath.Join(otherPort, "dev.json"), `{"port":1234}`)
 	damagedDev := filepath.Join(dir, "damaged")
@@ -138,7 +140,20 @@ func TestErrors(t *testing.T) {
 		{"advertise all addresses", node("--raft-advertise", "0.0.0.0:1"), 2, `server: --raft-advertise is "0.0.0.0:1": give a host or host:port that others can reach`},
 		{"plain on a network", node("--host", "192.0.2.1"), 2, `server: nodes would talk plain TCP on --host 192.0.2.1: give --node-cert, --node-key and --node-ca, or --insecure`},
 		{"half of TLS", node("--node-cert", file), 2, `server: --node-cert, --node-key and --node-ca belong together: give all three or none`},
-		{"no certificate", node("--node-cert", file, "--node-key", file, "--node-ca", file), 2, `server: read --node-cert and --node-key: tls: failed to find any PEM data in certificate input: give PEM files that belong together`},
+		{"no certificate", node("--node-cert", file, "--node-key", file, "--node-ca", file), 2, `server: --node-cert, --node-key and --node-ca: core: TLS: certificate ` + file + ` with key ` + file + `: tls: failed to find any PEM data in certificate input: give PEM files that belong together`},
+		{"half of TLS for clients", node("--tls-cert", file), 2, `server: --tls-cert and --tls-key belong together: give both or none`},
+		{"certificates of clients without TLS", node("--tls-client-ca", file), 2, `server: --tls-client-ca without --tls-cert: give the node a certificate with --tls-cert and --tls-key`},
+		{"no authority of others", node("--tls-ca", file), 2, `server: --tls-ca, --tls-cert and --tls-key: core: TLS: no certificate in ` + file + `, which should hold authorities in PEM: give PEM files that belong together`},
+		{"no secret", node("--secret-file", empty), 2, `server: --secret-file ` + empty + ` has no secret: write it into the first line`},
+		{"no file with the secret", []string{"ns", "list", "--secret-file", filepath.Join(dir, "none")}, 2,
+			`ns list: --secret-file: open ` + filepath.Join(dir, "none") + `: no such file or directory: name a file with the secret in its first line`},
+		{"certificate without authority", []string{"call", "PYRO:x@" + nobody, "y", "--tls-cert", file, "--tls-key", file}, 2, `call: --tls-cert without --tls-ca: say with --tls-ca whom to trust`},
+		{"common name without authority", []string{"events", "topics", "--tls-common-name"}, 2, `events topics: --tls-common-name without --tls-ca: say with --tls-ca whom to trust`},
+		{"no authority", []string{"cluster", "leader", "--tls-ca", file}, 2, `cluster leader: --tls-ca, --tls-cert and --tls-key: core: TLS: no certificate in ` + file + `, which should hold authorities in PEM: give PEM files that belong together`},
+		{"TLS of a whole cluster", []string{"dev", "--tls-ca", file}, 2, `dev: --tls-ca means nothing here: see "pyro-cluster dev --help"`},
+		{"TLS of what is started", []string{"loadtest", "run", "--spawn", "nodes=1", "--tls-ca", "system"}, 2, `loadtest run: --spawn starts servers without TLS and secret: leave out --tls-ca and --secret-file`},
+		{"faults that TLS hides", []string{"loadtest", "run", "PYRO:x@" + nobody, "--fault", "reset:replica@1s", "--tls-ca", "system"}, 2,
+			`loadtest run: faults of connections need to see Pyro's messages, and TLS hides them: choose faults of processes, or leave out --tls-ca`},
 		{"profiles without HTTP", node("--pprof"), 2, `server: --pprof with --http-port 0: give a --http-port, which serves the profiles`},
 		{"bad format of the log", []string{"dev", "--log-format", "xml"}, 2, `dev: invalid argument "xml" for "--log-format" flag: want text, json: see "pyro-cluster dev --help"`},
 		{"bad profile", node("--profile", "moon"), 2, `server: invalid argument "moon" for "--profile" flag: want lan, default, wan: see "pyro-cluster server --help"`},

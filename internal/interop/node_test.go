@@ -27,11 +27,17 @@ func (n *node) address() string { return net.JoinHostPort(n.host, n.port) }
 // startNode runs a node with a data directory of its own until the test ends.
 func startNode(t *testing.T) *node {
 	t.Helper()
+	return startNodeWith(t, core.DaemonOptions{}, core.ProxyOptions{})
+}
+
+// startNodeWith is startNode with other options for clients, and those with which they get in.
+func startNodeWith(t *testing.T, opts core.DaemonOptions, client core.ProxyOptions) *node {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := core.NewDaemon(ln, core.DaemonOptions{})
+	d, err := core.NewDaemon(ln, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,15 +88,15 @@ func startNode(t *testing.T) *node {
 			t.Errorf("probe: %v", err)
 		}
 	})
-	n.awaitReady(t)
+	n.awaitReady(t, client)
 	return n
 }
 
 // awaitReady returns when the name server answers.
-func (n *node) awaitReady(t *testing.T) {
+func (n *node) awaitReady(t *testing.T, opts core.ProxyOptions) {
 	t.Helper()
 	ctx := patient(t)
-	p := newProxy(t, n.uri, core.ProxyOptions{})
+	p := newProxy(t, n.uri, opts)
 	for {
 		err := p.Call(ctx, "ping", nil) // waits for a leader itself, for a while
 		if err == nil {

@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"loadtest/peer":           {"core", "events"},
 	"loadtest/bench":          {"internal/spawn", "loadtest/bench/benchpb", "loadtest/peer"},
 	"loadtest/bench/benchpb":  {},
-	"cmd/pyro-cluster":        {"core", "failover", "naming", "events", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/fault", "loadtest/peer", "loadtest/report", "loadtest/servant"},
+	"cmd/pyro-cluster":        {"core", "core/auth", "failover", "naming", "events", "fsm", "cluster", "metrics", "metrics/node", "loadtest", "loadtest/fault", "loadtest/peer", "loadtest/report", "loadtest/servant"},
 	"deploy/k8s":              {}, // tests
 	"deploy/k8s/story":        {}, // it sees the product from outside, by kubectl and the command line
 	"examples/demo":           {"core", "failover", "naming", "internal/spawn"},

@@ -19,7 +19,7 @@ func newMembership(opts Options) (*membership, error) {
 	if len(opts.Nodes) == 0 || opts.Group == "" {
 		return &membership{}, nil
 	}
-	client, err := naming.NewClient(opts.Nodes, naming.ClientOptions{})
+	client, err := naming.NewClient(opts.Nodes, naming.ClientOptions{Proxy: opts.Names})
 	if err != nil {
 		return nil, err
 	}

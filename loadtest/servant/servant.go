@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"net"
 	"strconv"
@@ -37,6 +38,9 @@ type Options struct {
 	Port      int      // 0 picks one
 	Advertise string   // host:port under which clients reach it, if not that
 	Ledger    string   // file to which the ids of calls are written before they run; empty: none
+
+	TLS   *tls.Config       // of the servant; nil means plain connections
+	Names core.ProxyOptions // of the connections to the name server
 }
 
 // goodbyeTimeout bounds leaving the group and finishing the calls under way.
@@ -54,7 +58,7 @@ func Serve(ctx context.Context, opts Options, ready func(core.URI)) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	d, err := core.Listen(net.JoinHostPort(cmp.Or(opts.Host, "localhost"), strconv.Itoa(opts.Port)), core.DaemonOptions{Advertise: opts.Advertise})
+	d, err := core.Listen(net.JoinHostPort(cmp.Or(opts.Host, "localhost"), strconv.Itoa(opts.Port)), core.DaemonOptions{Advertise: opts.Advertise, TLS: opts.TLS})
 	if err != nil {
 		return err
 	}

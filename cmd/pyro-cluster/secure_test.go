@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pyro-cluster/pyro-cluster/internal/testcert"
+)
+
+// TestSecureNode runs a node that lets in only who shows a certificate and knows the secret, and a group of one that speaks TLS, too.
+//
+// spec: H7 X4
+func TestSecureNode(t *testing.T) {
+	t.Parallel()
+	ours, theirs := testcert.New(t, "ours"), testcert.New(t, "theirs")
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	renew := func(a *testcert.Authority) {
+		newCert, newKey := a.Issue(t, "node", "localhost", "127.0.0.1", "::1")
+		for from, to := range map[string]string{newCert: cert, newKey: key} {
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	renew(ours)
+	secret := filepath.Join(dir, "secret")
+	writeFile(t, secret, "open sesame\n")
+	node := start(t, oneNode(filepath.Join(dir, "data"), "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ours.File, "--tls-ca", ours.File, "--secret-file", secret)...)
+	uri := uriOf(t, node.line("URI = "))
+	node.line("ready")
+	ns := []string{"--ns", join(uri.Host, uri.Port), "--timeout", "2s"}
+	joe, joeKey := ours.Issue(t, "joe")
+	trust := append(ns, "--tls-ca", ours.File)
+	shown := append(trust, "--tls-cert", joe, "--tls-key", joeKey)
+	known := append(shown, "--secret-file", secret)
+	ask := func(flags []string, args ...string) []string { return slices.Concat(args, flags) }
+
+	must(t, ask(known, "ns", "register", "bank", "PYRO:bank@localhost:7000")...)
+	if got := must(t, ask(known, "ns", "lookup", "bank")...); got != "PYRO:bank@localhost:7000" {
+		t.Errorf("lookup: got %q", got)
+	}
+	must(t, ask(known, "cluster", "leader")...)
+	sub := start(t, ask(known, "events", "sub", "news", "--count", "1")...)
+	eventually(t, "a subscriber of news", "true", func() string {
+		return fmt.Sprint(strings.Contains(must(t, ask(known, "events", "topics")...), "news"))
+	})
+	must(t, ask(known, "events", "pub", "news", "hello")...)
+	if r := sub.wait(); r.code != exitOK {
+		t.Errorf("sub: exit %d, stderr %q", r.code, r.stderr)
+	}
+
+	for _, tt := range []struct {
+		name  string
+		flags []string
+		code  int
+		hint  string
+	}{
+		{"plain", ns, exitUnreachable, "rejected: this server requires TLS (SSL): say with --tls-ca whom to trust"},
+		{"no certificate", trust, exitUnreachable, "tls: certificate required: check --tls-ca, --tls-cert and --tls-key"},
+		{"another authority", append(ns, "--tls-ca", theirs.File), exitUnreachable, "unknown authority: check --tls-ca, --tls-cert and --tls-key"},
+		{"no secret", shown, exitRefused, "rejected: access denied: check --secret-file, --tls-cert and --tls-key"},
+	} {
+		for _, command := range [][]string{{"ns", "lookup", "bank"}, {"events", "topics"}} {
+			r := cli(t, ask(tt.flags, command...)...)
+			if r.code != tt.code || !strings.HasSuffix(r.lastLine(), tt.hint) {
+				t.Errorf("%s, %s: exit %d, %q; want %d and ... %q", tt.name, command, r.code, r.lastLine(), tt.code, tt.hint)
+			}
+		}
+	}
+
+	// A member that serves by TLS is alive for the node, and can be called.
+	member, memberKey := ours.Issue(t, "member", "localhost", "127.0.0.1")
+	start(t, "loadtest", "serve", "--group", "loadtest", "--ns", join(uri.Host, uri.Port), "--secret-file", secret,
+		"--tls-ca", ours.File, "--tls-cert", member, "--tls-key", memberKey).line("serving")
+	if got := must(t, ask(known, "call", "PYRONAME:loadtest", "add", "1", "2")...); got != "3" {
+		t.Errorf("call: got %q", got)
+	}
+	must(t, ask(known, "loadtest", "run", "PYRONAME:loadtest", "--work", "add=1,lookup=1", "--duration", "200ms", "--warmup", "0s", "--callers", "2", "--slo", "errors=0")...)
+	// So it can be told from one that serves without TLS, which is probed as often.
+	plain := start(t, "loadtest", "serve", "--alone").line("serving ")
+	must(t, ask(known, "ns", "join", "loadtest", strings.TrimPrefix(plain, "serving "), "--member", "plain")...)
+	eventually(t, "who is dead", "[plain]", func() string {
+		var rows []struct {
+			Member string
+			Alive  bool
+		}
+		if err := json.Unmarshal([]byte(must(t, ask(known, "ns", "members", "loadtest", "-o", "json")...)), &rows); err != nil {
+			t.Fatal(err)
+		}
+		dead := []string{}
+		for _, r := range rows {
+			if !r.Alive {
+				dead = append(dead, r.Member)
+			}
+		}
+		return fmt.Sprint(dead)
+	})
+
+	// Another certificate of another authority: clients that trust it get in, those that do not are kept from giving their secret away.
+	renew(theirs)
+	if got := must(t, append(ask(ns, "ns", "lookup", "bank"), "--tls-ca", theirs.File, "--tls-cert", joe, "--tls-key", joeKey, "--secret-file", secret)...); got != "PYRO:bank@localhost:7000" {
+		t.Errorf("lookup after the change: got %q", got)
+	}
+	if r := cli(t, ask(known, "ns", "lookup", "bank")...); r.code != exitUnreachable {
+		t.Errorf("old authority after the change: exit %d, %q", r.code, r.lastLine())
+	}
+}
