@@ -77,17 +77,24 @@ func (c *combiner) send(b []byte) error {
 		return nil
 	}
 	c.busy = true
-	for len(b) > 0 && c.err == nil {
-		c.mu.Unlock()
-		err := c.write(b)
-		c.mu.Lock()
-		if err != nil {
-			c.err = err
-		}
-		b = c.waiting
-		c.waiting, c.spare = keepLarge(c.spare), b
+	c.writeLocked(b)
+	for len(c.waiting) > 0 && c.err == nil {
+		b := c.waiting
+		c.waiting = c.spare[:0]
+		c.writeLocked(b)
+		c.spare = keepLarge(b)
 		c.room.Broadcast()
 	}
 	c.busy = false
 	return c.err
+}
+
+func (c *combiner) writeLocked(b []byte) {
+	c.mu.Unlock()
+	err := c.write(b)
+	c.mu.Lock()
+	if err != nil && c.err == nil {
+		c.err = err
+		c.room.Broadcast()
+	}
 }

@@ -569,7 +569,7 @@ func (m *muxConn) isQuiet() bool {
 	if m.inflight.Load() != 0 || !m.leading.CompareAndSwap(false, true) {
 		return true // who reads finds out
 	}
-	quiet := m.c.isQuiet()
+	quiet := m.c.isQuiet() || m.inflight.Load() != 0 // what came may be for a call that was made meanwhile
 	m.handOver()
 	return quiet
 }

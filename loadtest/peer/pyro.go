@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"fmt"
 	"net"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
@@ -11,10 +10,10 @@ import (
 // PyroObject is the id of the object that the server of [Pyro] serves.
 const PyroObject = "bench"
 
-// Pyro is this project's object layer: package core at both ends, with msgpack, and a connection for each concurrent caller.  Its event server is that
+// Pyro is this project's object layer: package core at both ends, with msgpack, many calls at once on one connection.  Its event server is that
 // of one node which keeps its state in memory: events do not pass through the log of a cluster.
 func Pyro() Peer {
-	return Peer{Serve: servePyro, Dial: dialPyro, ServeBroker: serveEvents, DialBroker: dialEvents}
+	return Peer{Mux: true, Serve: servePyro, Dial: dialPyro, ServeBroker: serveEvents, DialBroker: dialEvents}
 }
 
 func servePyro(ctx context.Context, ln net.Listener, s *Service) error {
@@ -29,22 +28,43 @@ func servePyro(ctx context.Context, ln net.Listener, s *Service) error {
 	return d.Serve(ctx)
 }
 
+// pyroServant is written as "pyro-cluster gen" does it.
 func pyroServant(s *Service) *core.Servant {
+	one := []core.Param{{Name: "v"}}
 	return &core.Servant{Class: "Bench", Methods: []core.Method{
-		{Name: "add", Params: []core.Param{{Name: "a"}, {Name: "b"}}, Func: func(_ context.Context, args []any) (any, error) {
-			a, aOK := args[0].(int64)
-			b, bOK := args[1].(int64)
-			if !aOK || !bOK {
-				return nil, fmt.Errorf("add: got %T and %T, want integers", args[0], args[1])
+		{Name: "add", Params: []core.Param{{Name: "a"}, {Name: "b"}}, Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
+			a, b := args.Int64(), args.Int64()
+			if err := args.Err(); err != nil {
+				return err
 			}
-			return s.Add(a, b), nil
+			result.Int64(s.Add(a, b))
+			return nil
 		}},
-		{Name: "echo", Params: []core.Param{{Name: "v"}}, Func: func(_ context.Context, args []any) (any, error) { return args[0], nil }},
-		{Name: "note", Params: []core.Param{{Name: "v"}}, Oneway: true, Func: func(context.Context, []any) (any, error) {
+		{Name: "echo", Params: one, Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
+			text := args.String()
+			if err := args.Err(); err != nil {
+				return err
+			}
+			result.String(text)
+			return nil
+		}},
+		{Name: "echo_bytes", Params: one, Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
+			b := args.Bytes()
+			if err := args.Err(); err != nil {
+				return err
+			}
+			result.Bytes(b)
+			return nil
+		}},
+		{Name: "note", Params: one, Oneway: true, Direct: func(_ context.Context, args *core.Decoder, _ *core.Encoder) error {
+			args.Int64()
 			s.Note()
-			return nil, nil
+			return args.Err()
 		}},
-		{Name: "received", Func: func(context.Context, []any) (any, error) { return s.Received(), nil }},
+		{Name: "received", Direct: func(_ context.Context, _ *core.Decoder, result *core.Encoder) error {
+			result.Int64(s.Received())
+			return nil
+		}},
 	}}
 }
 
@@ -56,33 +76,61 @@ func dialPyro(_ context.Context, address string) (Conn, error) {
 	return pyroConn{core.NewProxy(uri, core.ProxyOptions{Serializer: "msgpack"})}, nil
 }
 
-// pyroConn is a proxy, which has one connection as long as one call at a time is made through it.
+// pyroConn is a proxy.
 type pyroConn struct{ proxy *core.Proxy }
 
-func (c pyroConn) Add(ctx context.Context, a, b int64) (sum int64, err error) {
-	err = c.proxy.Call(ctx, "add", &sum, a, b)
-	return sum, err
+func (c pyroConn) Add(ctx context.Context, a, b int64) (int64, error) {
+	call := core.NewInvocation("add")
+	defer call.Free()
+	call.Args.Int64(a)
+	call.Args.Int64(b)
+	if err := c.proxy.Invoke(ctx, call); err != nil {
+		return 0, err
+	}
+	sum := call.Result.Int64()
+	return sum, call.Result.Err()
 }
 
-func (c pyroConn) EchoString(ctx context.Context, s string) (echo string, err error) {
-	err = c.proxy.Call(ctx, "echo", &echo, s)
-	return echo, err
+func (c pyroConn) EchoString(ctx context.Context, s string) (string, error) {
+	call := core.NewInvocation("echo")
+	defer call.Free()
+	call.Args.String(s)
+	if err := c.proxy.Invoke(ctx, call); err != nil {
+		return "", err
+	}
+	echo := call.Result.String()
+	return echo, call.Result.Err()
 }
 
-func (c pyroConn) EchoBytes(ctx context.Context, p []byte) (echo []byte, err error) {
-	err = c.proxy.Call(ctx, "echo", &echo, p)
-	return echo, err
+func (c pyroConn) EchoBytes(ctx context.Context, p []byte) ([]byte, error) {
+	call := core.NewInvocation("echo_bytes")
+	defer call.Free()
+	call.Args.Bytes(p)
+	if err := c.proxy.Invoke(ctx, call); err != nil {
+		return nil, err
+	}
+	echo := call.Result.Bytes()
+	return echo, call.Result.Err()
 }
 
 func (c pyroConn) Oneway(ctx context.Context, v int64) error {
-	return c.proxy.CallOneway(ctx, "note", v)
+	call := core.NewInvocation("note")
+	defer call.Free()
+	call.Oneway()
+	call.Args.Int64(v)
+	return c.proxy.Invoke(ctx, call)
 }
 
-func (c pyroConn) Flush(context.Context) error { return nil } // CallOneway has written the message
+func (c pyroConn) Flush(context.Context) error { return nil } // messages are written soon, without being told
 
-func (c pyroConn) Received(ctx context.Context) (n int64, err error) {
-	err = c.proxy.Call(ctx, "received", &n)
-	return n, err
+func (c pyroConn) Received(ctx context.Context) (int64, error) {
+	call := core.NewInvocation("received")
+	defer call.Free()
+	if err := c.proxy.Invoke(ctx, call); err != nil {
+		return 0, err
+	}
+	n := call.Result.Int64()
+	return n, call.Result.Err()
 }
 
 func (c pyroConn) Close() error { return c.proxy.Close() }
