@@ -94,8 +94,11 @@ type servedCallKey struct{}
 
 // Value makes the call known to [CallInfoFrom].
 func (c *servedCall) Value(key any) any {
-	if _, ok := key.(servedCallKey); ok {
+	switch key.(type) {
+	case servedCallKey:
 		return c
+	case outgoingKey:
+		return c.outgoing()
 	}
 	return c.Context.Value(key)
 }
@@ -170,12 +173,13 @@ type outgoingKey struct{}
 // outgoingFrom returns what calls with ctx carry.
 func outgoingFrom(ctx context.Context) outgoing {
 	out, _ := ctx.Value(outgoingKey{}).(outgoing)
-	if out.hasID {
-		return out
-	}
-	if info := CallInfoFrom(ctx); info != nil {
-		out.correlationID, out.hasID = info.CorrelationID, true
-	}
+	return out
+}
+
+// outgoing is what the calls that a method makes carry: the correlation id of the call that it serves.
+func (c *servedCall) outgoing() outgoing {
+	out := outgoingFrom(c.Context)
+	out.correlationID, out.hasID = c.info.CorrelationID, true
 	return out
 }
 

@@ -39,6 +39,7 @@ type turn struct {
 	knownID      string
 	knownVersion uint64
 	calls        []servedCall
+	slab         int // how many calls were made room for the last time
 	args         Decoder
 	result       Encoder
 }

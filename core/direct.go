@@ -78,13 +78,15 @@ func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
 	return r, method
 }
 
-// slabCalls is how many calls share an allocation.  A call's memory is not used for another one, since methods may keep their context.
-const slabCalls = 16
+// maxSlab is how many calls of a busy connection share an allocation.  A call's memory is not used for another one, since methods may keep
+// their context.
+const maxSlab = 16
 
 // nextCall makes the context of a method, as newCall does.
 func (c *turn) nextCall(ctx context.Context, m *message, method *Method) *servedCall {
 	if len(c.calls) == 0 {
-		c.calls = make([]servedCall, slabCalls)
+		c.slab = min(max(2*c.slab, 1), maxSlab)
+		c.calls = make([]servedCall, c.slab)
 	}
 	call := &c.calls[0]
 	c.calls = c.calls[1:]

@@ -45,7 +45,7 @@ func newMuxServer(ctx context.Context, c *serverConn) *muxServer {
 func (s *muxServer) serve() {
 	s.d.watchdog.add(s)
 	defer s.d.watchdog.remove(s)
-	s.calls.Go(func() { s.lead(&turn{serverConn: s.serverConn}, 1) })
+	s.lead(&turn{serverConn: s.serverConn}, 1)
 	<-s.ended
 	s.calls.Wait()
 }

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	minReadBuffer = 4 << 10  // of a connection with little to read
+	minReadBuffer = 512      // of a connection with little to read
 	maxReadBuffer = 64 << 10 // of a busy one
 	calmReads     = 64       // so many small reads in a row make a connection calm again
 )
@@ -131,10 +131,17 @@ func keepLarge(b []byte) []byte {
 	if cap(b) <= keepBufferBytes {
 		return b[:0]
 	}
+	putLarge(b)
+	return nil
+}
+
+// putLarge is a function of its own, so that the memory for its pointer is not allocated for small buffers.
+//
+//go:noinline
+func putLarge(b []byte) {
 	if cap(b) <= maxLargeBuffer {
 		largeBuffers.Put(&b)
 	}
-	return nil
 }
 
 // grown returns b with room for n bytes more.

@@ -155,7 +155,7 @@ func (c *client) summary(busy, idle *hdrhistogram.Histogram, before, after usage
 func (c *client) busyCaller(ctx context.Context, call caller, start, end time.Time, all *latencies) {
 	h := newHistogram()
 	defer all.merge(h)
-	patient := context.WithoutCancel(ctx)
+	patient := context.Background() // a call that was begun is waited for
 	began := time.Now()
 	for n := int64(1); ; n++ {
 		if err := call(patient, n); err != nil {
@@ -175,7 +175,7 @@ func (c *client) busyCaller(ctx context.Context, call caller, start, end time.Ti
 
 // idleCaller makes a call each second.
 func (c *client) idleCaller(ctx context.Context, call caller, offset time.Duration, start, end time.Time, all *latencies) {
-	patient := context.WithoutCancel(ctx)
+	patient := context.Background()
 	next := time.Now().Add(offset)
 	for n := int64(1); next.Before(end) && sleepUntil(ctx, next); n++ {
 		began := time.Now()

@@ -54,7 +54,7 @@ type sent struct {
 
 // sendOneway sends messages for some time and waits until they have been received.
 func (c *client) sendOneway(ctx context.Context, conn Conn, d time.Duration) (sent, error) {
-	patient := context.WithoutCancel(ctx)
+	patient := context.Background()
 	already, err := conn.Received(patient)
 	if err != nil {
 		return sent{}, fmt.Errorf("ask for the count: %v", err)
