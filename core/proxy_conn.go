@@ -435,6 +435,7 @@ type memberKind uint8
 const (
 	isMethod memberKind = iota
 	isAttribute
+	isBatch // the name is those of its methods, a line each
 )
 
 // check is what Pyro5's proxy checks before it sends anything.
@@ -442,10 +443,22 @@ func (m *members) check(x member, uri URI) error {
 	switch {
 	case x.kind == isMethod && m.methods[x.name], x.kind == isAttribute && m.attrs[x.name]:
 		return nil
+	case x.kind == isBatch:
+		return m.checkBatch(x.name, uri)
 	case x.kind == isAttribute:
 		return AttributeError.New("remote object '%s' has no exposed attribute '%s'", uri, x.name)
 	case m.attrs[x.name]:
 		return AttributeError.New("'%s' of remote object '%s' is an attribute, not a method", x.name, uri)
 	}
 	return AttributeError.New("remote object '%s' has no exposed attribute or method '%s'", uri, x.name)
+}
+
+// checkBatch checks the methods of a batch.
+func (m *members) checkBatch(names string, uri URI) error {
+	for name := range strings.SplitSeq(names, "\n") {
+		if err := m.check(member{name, isMethod}, uri); err != nil && names != "" {
+			return err
+		}
+	}
+	return nil
 }
