@@ -224,7 +224,13 @@ func (c *clientConn) encode(h header, o outgoing, payload func(dst []byte) ([]by
 		return err
 	}
 	c.out = out
-	return finishMessage(out, h)
+	if err := finishMessage(out, h); err != nil {
+		return err
+	}
+	if c.proxy.opts.Compress {
+		c.out = compressMessage(out, 0)
+	}
+	return nil
 }
 
 // exchange writes c.out and reads a message, if one is expected, while ctx lasts.
