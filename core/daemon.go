@@ -30,6 +30,9 @@ type DaemonOptions struct {
 	MaxMessageBytes int
 	// MaxConnections refuses further clients with Pyro's "no free workers, increase server threadpool size".  Zero means 10,000.
 	MaxConnections int
+	// Compress makes replies of more than 100 bytes go by zlib where that makes them shorter, as Pyro5 with COMPRESSION.  Requests are
+	// understood either way.
+	Compress bool
 	// MaxOneway bounds the oneway calls that run at once; beyond it the connection waits.  Zero means 1,000.
 	MaxOneway int
 	// HandshakeTimeout is how long a new client may take until it is accepted: TLS, its CONNECT message and ValidateHandshake.  Zero

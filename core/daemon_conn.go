@@ -779,5 +779,11 @@ func (c *turn) prepare(h header, a Annotations, s Serializer, value any) (err er
 	if c.out, err = s.AppendValue(c.out, value); err != nil {
 		return err
 	}
-	return finishMessage(c.out[start:], h)
+	if err := finishMessage(c.out[start:], h); err != nil {
+		return err
+	}
+	if c.d.opts.Compress {
+		c.out = compressMessage(c.out, start)
+	}
+	return nil
 }

@@ -169,12 +169,15 @@ func (c *turn) finishDirect(call *servedCall, m message, method *Method, start i
 		if c.out, err = appendMessage(e.b[:start], h, a, payload); err != nil {
 			return c.replyError(call, m, msgpackSerializer{}, err, nil)
 		}
-		return true
+	} else {
+		c.out = e.b
+		if err := finishMessage(c.out[start:], h); err != nil {
+			c.out = c.out[:start]
+			return c.replyError(call, m, msgpackSerializer{}, err, nil)
+		}
 	}
-	c.out = e.b
-	if err := finishMessage(c.out[start:], h); err != nil {
-		c.out = c.out[:start]
-		return c.replyError(call, m, msgpackSerializer{}, err, nil)
+	if c.d.opts.Compress {
+		c.out = compressMessage(c.out, start)
 	}
 	return true
 }

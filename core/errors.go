@@ -25,6 +25,8 @@ const (
 	SecurityError         ExceptionClass = "Pyro5.errors.SecurityError"
 
 	AttributeError ExceptionClass = "builtins.AttributeError"
+	IndexError     ExceptionClass = "builtins.IndexError"
+	KeyError       ExceptionClass = "builtins.KeyError"
 	RuntimeError   ExceptionClass = "builtins.RuntimeError"
 	TypeError      ExceptionClass = "builtins.TypeError"
 	ValueError     ExceptionClass = "builtins.ValueError"

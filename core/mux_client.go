@@ -659,6 +659,9 @@ func (m *muxConn) invoke(ctx context.Context, v *Invocation, flags uint16, o *Ob
 		h.seq = seq
 		before := len(b)
 		b, err := v.appendMessage(b, cmp.Or(v.object, m.c.object), h, out.annotations, patience)
+		if err == nil && m.c.proxy.opts.Compress {
+			b = compressMessage(b, before)
+		}
 		if o != nil {
 			o.Sent += len(b) - before
 		}

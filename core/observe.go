@@ -97,7 +97,11 @@ func (p *Proxy) observer(method string) CallObserver {
 			return o
 		}
 	}
-	o := p.opts.Observer.Method(p.uri.Object, method)
+	name := method
+	if method == batchMethod {
+		name = "__batch__"
+	}
+	o := p.opts.Observer.Method(p.uri.Object, name)
 	next := map[string]CallObserver{method: o}
 	if known != nil {
 		if len(*known) >= maxObserved {

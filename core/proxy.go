@@ -45,6 +45,9 @@ type ProxyOptions struct {
 	Credentials func(ctx context.Context) (any, error)
 	// ValidateHandshake sees the server's answer to Handshake; its error fails the connect.
 	ValidateHandshake func(response any) error
+	// Compress makes requests of more than 100 bytes go by zlib where that makes them shorter, as Pyro5 with COMPRESSION.  Replies are
+	// understood either way.
+	Compress bool
 	// MaxMessageBytes bounds a reply, annotations included, compressed or not.  Zero means 1 GiB, as in Pyro5.
 	MaxMessageBytes int
 	// MaxConns bounds the connections in use; a call beyond it waits until another has ended (a stream, until it is closed).  Zero

@@ -224,7 +224,13 @@ func (c *clientConn) encode(h header, o outgoing, payload func(dst []byte) ([]by
 		return err
 	}
 	c.out = out
-	return finishMessage(out, h)
+	if err := finishMessage(out, h); err != nil {
+		return err
+	}
+	if c.proxy.opts.Compress {
+		c.out = compressMessage(out, 0)
+	}
+	return nil
 }
 
 // exchange writes c.out and reads a message, if one is expected, while ctx lasts.
@@ -435,6 +441,7 @@ type memberKind uint8
 const (
 	isMethod memberKind = iota
 	isAttribute
+	isBatch // the name is those of its methods, a line each
 )
 
 // check is what Pyro5's proxy checks before it sends anything.
@@ -442,10 +449,22 @@ func (m *members) check(x member, uri URI) error {
 	switch {
 	case x.kind == isMethod && m.methods[x.name], x.kind == isAttribute && m.attrs[x.name]:
 		return nil
+	case x.kind == isBatch:
+		return m.checkBatch(x.name, uri)
 	case x.kind == isAttribute:
 		return AttributeError.New("remote object '%s' has no exposed attribute '%s'", uri, x.name)
 	case m.attrs[x.name]:
 		return AttributeError.New("'%s' of remote object '%s' is an attribute, not a method", x.name, uri)
 	}
 	return AttributeError.New("remote object '%s' has no exposed attribute or method '%s'", uri, x.name)
+}
+
+// checkBatch checks the methods of a batch.
+func (m *members) checkBatch(names string, uri URI) error {
+	for name := range strings.SplitSeq(names, "\n") {
+		if err := m.check(member{name, isMethod}, uri); err != nil && names != "" {
+			return err
+		}
+	}
+	return nil
 }

@@ -126,8 +126,6 @@ func errorIf(fail bool) error {
 	return nil
 }
 
-const KeyError ExceptionClass = "builtins.KeyError"
-
 func TestReflectServant(t *testing.T) {
 	t.Parallel()
 	o, err := newObject(&shape{Name: "n"}, ObjectOptions{Names: map[string]string{"ID": "ident", "Later": "", "Nothing": "-"}})

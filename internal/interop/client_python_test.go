@@ -16,7 +16,7 @@ func TestPythonClient(t *testing.T) {
 	for _, serializer := range serializerNames {
 		t.Run(serializer, func(t *testing.T) {
 			t.Parallel()
-			d := serve(t, core.DaemonOptions{MaxMessageBytes: maxMessageBytes, ValidateHandshake: validateHandshake}, func(d *core.Daemon) error {
+			d := serve(t, core.DaemonOptions{MaxMessageBytes: maxMessageBytes, ValidateHandshake: validateHandshake, Compress: serializer == "json"}, func(d *core.Daemon) error {
 				_, err := d.Register("thing", new(Thing), thingOptions)
 				_, err2 := d.Register("servant", greeter(), core.ObjectOptions{})
 				return errors.Join(err, err2)

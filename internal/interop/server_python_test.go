@@ -531,13 +531,18 @@ func (s *pythonServer) testCallback(t *testing.T) {
 	}
 }
 
-// testBigMessages sends and gets more than fits into buffers, compressed on the way back.
+// testBigMessages sends and gets more than fits into buffers, compressed on the way back, and there if the proxy is told.
+//
+// spec: Z2 Z4
 func (s *pythonServer) testBigMessages(t *testing.T) {
 	ctx := patient(t)
+	compressing := newProxy(t, s.uri, core.ProxyOptions{Serializer: s.serializer, Compress: true})
 	for _, size := range []int{99, 100, 101, 1 << 16, 4 << 20} {
 		text := strings.Repeat("ab", size)[:size]
-		if got := call(ctx, t, s.proxy, "echo", text); got != any(text) {
-			t.Errorf("%d bytes did not come back as they were", size)
+		for _, p := range []*core.Proxy{s.proxy, compressing} {
+			if got := call(ctx, t, p, "echo", text); got != any(text) {
+				t.Errorf("%d bytes did not come back as they were", size)
+			}
 		}
 	}
 	p := newProxy(t, s.uri, core.ProxyOptions{Serializer: s.serializer, MaxMessageBytes: 1 << 20})
