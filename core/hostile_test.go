@@ -12,7 +12,6 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,41 +19,6 @@ import (
 
 	"github.com/pyro-cluster/pyro-cluster/internal/testcert"
 )
-
-// mutations is how many messages each decoder of a live daemon gets.
-const mutations = 10_000
-
-// mutate returns a copy of b with a few changes of the kinds that parsers stumble over.
-func mutate(r *rand.Rand, b []byte) []byte {
-	b = bytes.Clone(b)
-	interesting := []byte{0, 1, 0x7f, 0x80, 0xfe, 0xff}
-	for range 1 + r.IntN(4) {
-		if len(b) == 0 {
-			return b
-		}
-		i := r.IntN(len(b))
-		j := min(len(b), i+1+r.IntN(16))
-		switch r.IntN(7) {
-		case 0:
-			b[i] ^= 1 << r.IntN(8)
-		case 1:
-			b[i] = interesting[r.IntN(len(interesting))]
-		case 2:
-			b[i] = byte(r.Uint32())
-		case 3: // a length, perhaps
-			for k := i; k < min(len(b), i+4); k++ {
-				b[k] = interesting[r.IntN(len(interesting))]
-			}
-		case 4:
-			b = append(b[:i], b[j:]...)
-		case 5:
-			b = append(b[:j:j], b[i:]...)
-		case 6:
-			b = b[:i]
-		}
-	}
-	return b
-}
 
 // bugs is a handler that keeps what must never be logged, whatever clients send.
 type bugs struct {
@@ -84,7 +48,6 @@ func (b *bugs) WithGroup(string) slog.Handler      { return b }
 type hostile struct {
 	t      testing.TB
 	d      *Daemon
-	r      *rand.Rand
 	client *Proxy // of an honest client
 	sent   []byte // last, for the report of a failure
 }
@@ -146,58 +109,59 @@ func TestMutatedMessages(t *testing.T) {
 		{Object: "account", Method: "<batch>", Args: []any{Tuple{"sum", Tuple{1, 2}, map[string]any{}}, Tuple{"ping", Tuple{}, map[string]any{}}}, Kwargs: noKwargs},
 	}
 	type decoder struct {
-		name string
-		send func(h *hostile)
+		name    string
+		sources [][]byte                   // to be spoilt
+		message func(spoilt []byte) []byte // what is sent of each
+		before  []byte                     // and before the first of a connection
+		many    int                        // how many a connection gets
 	}
+	as := func(typ uint8, s Serializer) func(payload []byte) []byte {
+		return func(payload []byte) []byte { return frame(header{typ: typ, serializer: s.ID(), seq: 1}, payload) }
+	}
+	same := func(b []byte) []byte { return b }
+	pack := msgpackSerializer{}
+	hello := as(msgConnect, pack)(must(pack.AppendValue(nil, connect)))
+	mux := must(appendMessage(nil, header{typ: msgConnect, serializer: pack.ID()}, Annotations{annotationAbilities: muxAbilities}, must(pack.AppendValue(nil, connect))))
+	var frames [][]byte
+	for _, flags := range []uint16{0, flagOneway, flagCompressed, flagBatch, flagKeepSerialized, 0xffff} {
+		for _, c := range calls {
+			frames = append(frames, frame(header{typ: msgInvoke, serializer: pack.ID(), seq: 1, flags: flags}, must(pack.AppendRequest(nil, c))))
+		}
+	}
+	frames = append(frames, frame(header{typ: msgPing, serializer: pingSerializer}, []byte("ping")))
 	decoders := []decoder{
-		{"frame of CONNECT", func(h *hostile) {
-			h.once(mutate(h.r, frame(header{typ: msgConnect, serializer: 4}, must(msgpackSerializer{}.AppendValue(nil, connect)))))
-		}},
-		{"frame of INVOKE", func(h *hostile) {
-			s := msgpackSerializer{}
-			hello := frame(header{typ: msgConnect, serializer: 4}, must(s.AppendValue(nil, connect)))
-			flags := []uint16{0, flagOneway, flagCompressed, flagBatch, flagKeepSerialized, 0xffff}[h.r.IntN(6)]
-			call := frame(header{typ: msgInvoke, serializer: 4, seq: 1, flags: flags}, must(s.AppendRequest(nil, calls[h.r.IntN(len(calls))])))
-			h.once(append(hello, mutate(h.r, call)...))
-		}},
+		{"frame of CONNECT", [][]byte{hello, mux}, same, nil, 1},
+		{"frame of INVOKE", frames, same, hello, 1},
+		{"frame of INVOKE, many at once", frames, same, mux, 1},
 	}
 	for _, s := range append(serializers[:], xmlSerializer{}) {
+		var requests [][]byte
+		for _, c := range calls {
+			if b, err := s.AppendRequest(nil, c); err == nil { // not every value is in every serializer
+				requests = append(requests, b)
+			}
+		}
+		value := must(s.AppendValue(nil, connect))
 		decoders = append(decoders,
-			decoder{"CONNECT in " + s.Name(), func(h *hostile) {
-				h.once(frame(header{typ: msgConnect, serializer: s.ID()}, mutate(h.r, must(s.AppendValue(nil, connect)))))
-			}},
-			decoder{"INVOKE in " + s.Name(), func(h *hostile) {
-				b := frame(header{typ: msgConnect, serializer: s.ID()}, must(s.AppendValue(nil, connect)))
-				// Several on a connection, as long as it lasts.
-				for i := range 10 {
-					r := calls[h.r.IntN(len(calls))]
-					payload, err := s.AppendRequest(nil, r)
-					if err != nil {
-						payload = must(s.AppendRequest(nil, calls[0]))
-					}
-					var flags uint16
-					if r.Method == "<batch>" {
-						flags = flagBatch
-					}
-					b = append(b, frame(header{typ: msgInvoke, serializer: s.ID(), seq: uint16(i), flags: flags}, mutate(h.r, payload))...)
-				}
-				h.once(b)
-			}})
+			decoder{"CONNECT in " + s.Name(), [][]byte{value}, as(msgConnect, s), nil, 1},
+			decoder{"INVOKE in " + s.Name(), requests, as(msgInvoke, s), as(msgConnect, s)(value), 10},
+			decoder{"INVOKE in " + s.Name() + ", many at once", requests, as(msgInvoke, s), mux, 10})
 	}
 	for _, d := range decoders {
 		t.Run(d.name, func(t *testing.T) {
 			log := new(bugs)
 			daemon := serveUnix(t, DaemonOptions{Logger: slog.New(log), MaxMessageBytes: 1 << 20})
-			h := &hostile{t: t, d: daemon, r: rand.New(rand.NewPCG(seed, 0)), client: NewProxy(daemon.URI("account"), ProxyOptions{})}
+			h := &hostile{t: t, d: daemon, client: NewProxy(daemon.URI("account"), ProxyOptions{})}
 			defer h.client.Close()
 			h.honest()
+			spoilt := mutator{rand.New(rand.NewPCG(seed, 0)), d.sources}
 			before := heapInUse()
-			n := mutations
-			if strings.HasPrefix(d.name, "INVOKE") {
-				n /= 10
-			}
-			for i := range n {
-				d.send(h)
+			for i := range mutatedInputs / d.many {
+				sent := bytes.Clone(d.before)
+				for range d.many {
+					sent = append(sent, d.message(spoilt.next())...)
+				}
+				h.once(sent)
 				if i%500 == 0 {
 					h.honest()
 				}
