@@ -527,6 +527,9 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TestMaxConnections: clients beyond the limit are refused in Pyro's words.
+//
+// spec: X1 O16
 func TestMaxConnections(t *testing.T) {
 	t.Parallel()
 	_, d, _ := serveAccount(t, DaemonOptions{MaxConnections: 2}, ProxyOptions{})
@@ -582,6 +585,9 @@ func TestIdleTimeout(t *testing.T) {
 	busy.expectClosed()
 }
 
+// TestValidateHandshake has both sides judge the other one's part of the handshake.
+//
+// spec: X2 C16
 func TestValidateHandshake(t *testing.T) {
 	t.Parallel()
 	validate := func(ctx context.Context, handshake any) (any, error) {

@@ -97,6 +97,9 @@ func (c *rawClient) closedAfter() time.Duration {
 	return time.Since(began)
 }
 
+// TestTimeouts: those of idle connections and those within messages are separate.
+//
+// spec: X7
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	t.Run("handshake", func(t *testing.T) {

@@ -285,7 +285,9 @@ func marshalTower() []byte {
 	return append(data, 'r', 0, 0, 0, 0)
 }
 
-// TestHostileMessages has no t.Parallel: it measures the memory that the program takes.
+// TestHostileMessages has no t.Parallel: it measures the memory that the program takes.  Among what is refused is code (marshal's).
+//
+// spec: X6
 func TestHostileMessages(t *testing.T) {
 	const limit = 1 << 20
 	for _, h := range hostileMessages() {

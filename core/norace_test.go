@@ -3,3 +3,5 @@
 package core
 
 const poolLoss = 0
+
+const raceDetector = false

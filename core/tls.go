@@ -157,11 +157,11 @@ func acceptCommonName(config *tls.Config) *tls.Config {
 
 func verifyName(leaf *x509.Certificate, host string) error {
 	err := leaf.VerifyHostname(host)
-	if err == nil || len(leaf.DNSNames) > 0 || net.ParseIP(host) != nil {
+	if err == nil || len(leaf.DNSNames) > 0 {
 		return err
 	}
 	named := &x509.Certificate{DNSNames: []string{leaf.Subject.CommonName}}
-	if named.VerifyHostname(host) == nil {
+	if named.VerifyHostname(host) == nil { // never, if it is an address
 		return nil
 	}
 	return err

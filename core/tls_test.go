@@ -86,6 +86,7 @@ func TestTLSPeers(t *testing.T) {
 		{"wrong name", oneWay, "localhost", ProxyOptions{TLS: &tls.Config{RootCAs: ours.Pool, ServerName: "other"}}, nil, "not other"},
 		{"common name refused", commonName, "localhost", ProxyOptions{TLSSource: trusting.Config}, nil, "issue one with the subject alternative name DNS:localhost"},
 		{"common name is no address", commonName, "127.0.0.1", ProxyOptions{TLSSource: trusting.Config, TLSCommonName: true}, nil, "IP:127.0.0.1"},
+		{"address as common name", tlsFiles(t, ours, nil, "127.0.0.1").Server(), "127.0.0.1", ProxyOptions{TLSSource: trusting.Config, TLSCommonName: true}, nil, "IP:127.0.0.1"},
 		{"another common name", commonName, "localhost",
 			ProxyOptions{TLS: &tls.Config{RootCAs: ours.Pool, ServerName: "other"}, TLSCommonName: true}, nil, "DNS:other"},
 		{"common name beside names", oneWay, "localhost",

@@ -111,3 +111,24 @@ func TestSecureNode(t *testing.T) {
 		t.Errorf("old authority after the change: exit %d, %q", r.code, r.lastLine())
 	}
 }
+
+// TestLocalByDefault: what nobody was told to open to others is bound to localhost, and 0.0.0.0 is never published.
+//
+// spec: X5
+func TestLocalByDefault(t *testing.T) {
+	t.Parallel()
+	root := newRoot()
+	for _, command := range [][]string{{"server"}, {"loadtest", "serve"}} {
+		c, _, err := root.Find(command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if host := c.Flags().Lookup("host").DefValue; host != "localhost" {
+			t.Errorf("%s: --host is %q by default, want localhost", command, host)
+		}
+	}
+	r := cli(t, oneNode(t.TempDir(), "--host", "0.0.0.0", "--insecure")...)
+	if r.code != exitUsage || !strings.Contains(r.lastLine(), "say with --advertise") {
+		t.Errorf("all addresses: exit %d, %q", r.code, r.lastLine())
+	}
+}

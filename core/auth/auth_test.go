@@ -506,6 +506,14 @@ func TestTokens(t *testing.T) {
 		if n := len(tokens.used) + len(tokens.old); n != 1 {
 			t.Errorf("%d tokens are remembered, want 1", n)
 		}
+		time.Sleep(59 * time.Second)
+		future = ahead(time.Minute)
+		check("ahead, between others", future, "")
+		for _, after := range []time.Duration{2, 62, 1} {
+			time.Sleep(after * time.Second)
+			check("another", token(joe), "")
+		}
+		check("ahead, between others, again", future, "used already")
 		for i := range maxRemembered {
 			tokens.used[fmt.Sprint(i)] = struct{}{}
 		}
