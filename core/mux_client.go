@@ -774,7 +774,7 @@ func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint
 		_, err := s.storeIn(ctx, r.Method, out)
 		return err
 	}
-	if out == nil {
+	if out == nil || storeRaw(out, m.c.serializer, v.Result.b) {
 		return nil
 	}
 	v.Result.Value(out)
