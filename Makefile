@@ -10,7 +10,7 @@ BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## the program, as bin/pyro-cluster
@@ -37,6 +37,12 @@ test: venv ## all tests, with the race detector and with stock Python programs
 demo: build venv ## real programs calling each other while replicas and nodes are killed, 30 s
 	go build -o bin/demo ./examples/demo
 	bin/demo -program bin/pyro-cluster -python $(PCLUSTER_PYTHON)
+
+.PHONY: test-examples
+test-examples: build venv ## Pyro5's own examples with our name server, and with servers in Go, two minutes (EXAMPLES='-run banks')
+	@go build -o bin/pyro5/ ./examples/pyro5/...
+	@go build -o bin/examples5 ./internal/examples5
+	bin/examples5 -python $(PCLUSTER_PYTHON) $(EXAMPLES)
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck
@@ -73,4 +79,4 @@ venv:
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin .venv
+	rm -rf bin .venv .cache

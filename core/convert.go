@@ -26,7 +26,7 @@ import (
 //   - seconds to time.Duration
 //   - int, float and text to big.Rat and big.Float: so Python's Decimal, which travels as text
 //   - text to types with encoding.TextUnmarshaler: so Python's UUID
-//   - a [ProxyState] and text to [URI]
+//   - a [ProxyState] and text to [URI], and all three to *[Proxy], a new one without options that the caller closes; see [ProxyState.Proxy]
 //   - an exception to the type of errors that is registered for its class
 //   - Python's OrderedDict to what a dict becomes
 //   - None to the zero value, pointers to new values, interfaces to what has their methods
@@ -136,6 +136,7 @@ var (
 	bigRatType    = reflect.TypeFor[big.Rat]()
 	bigFloatType  = reflect.TypeFor[big.Float]()
 	classDictType = reflect.TypeFor[ClassDict]()
+	proxyType     = reflect.TypeFor[*Proxy]()
 
 	textMarshalerType   = reflect.TypeFor[encoding.TextMarshaler]()
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -158,6 +159,8 @@ func convert(dst reflect.Value, value any, depth int) error {
 	case src.Kind() == reflect.Pointer && src.IsNil():
 		dst.SetZero()
 		return nil
+	case dst.Type() == proxyType:
+		return convertProxy(dst, value)
 	case dst.Kind() == reflect.Pointer:
 		return convertPointer(dst, value, depth)
 	case convertOwn(dst, src):
@@ -219,6 +222,8 @@ func convertValue(dst reflect.Value, value any, depth int) error {
 		return convertDuration(dst, value)
 	case uriType:
 		return convertURI(dst, value)
+	case proxyType.Elem():
+		return convertMismatch(dst, value) // nobody can use a copy
 	case bigIntType:
 		return convertBigInt(dst, value)
 	case bigRatType, bigFloatType:
@@ -686,6 +691,26 @@ func convertDate(dst reflect.Value, value any) error {
 		return nil
 	}
 	return convertMismatch(dst, value)
+}
+
+// convertProxy makes a proxy that calls what value is the address of.
+func convertProxy(dst reflect.Value, value any) error {
+	var state ProxyState
+	switch v := value.(type) {
+	case ProxyState:
+		state = v
+	case URI:
+		state.URI = v
+	case string:
+		var err error
+		if state.URI, err = ParseURI(v); err != nil {
+			return err
+		}
+	default:
+		return convertMismatch(dst, value)
+	}
+	dst.Set(reflect.ValueOf(state.Proxy(ProxyOptions{})))
+	return nil
 }
 
 func convertURI(dst reflect.Value, value any) error {

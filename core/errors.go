@@ -143,6 +143,21 @@ func (e *TransportError) Error() string {
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
 
+// Is makes it an exception of Pyro's classes, as which a Python program would see it: a [CommunicationError], unless the URI could not be resolved;
+// a [TimeoutError] if the time was over; and a [ConnectionClosedError] if a connection that was ready for calls broke.
+func (e *TransportError) Is(target error) bool {
+	class := CommunicationError
+	switch {
+	case e.Op == opResolve:
+		return false // the cause says it
+	case errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, errConnectTimeout):
+		class = TimeoutError
+	case e.Op != opConnect && e.Op != opHandshake && !errors.Is(e.Err, ProtocolError) && !errors.Is(e.Err, context.Canceled):
+		class = ConnectionClosedError
+	}
+	return class.Is(target)
+}
+
 // LocalError is a mistake that was found on this side: a request that cannot be sent, or a result that does not fit into the
 // variable for it.  Every server would be answered in the same way.  Unwrap gives the cause; that of a member which the object does
 // not have is an AttributeError, as in Pyro.

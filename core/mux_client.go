@@ -659,13 +659,16 @@ func (m *muxConn) invoke(ctx context.Context, v *Invocation, flags uint16, o *Ob
 		h.seq = seq
 		before := len(b)
 		b, err := v.appendMessage(b, cmp.Or(v.object, m.c.object), h, out.annotations, patience)
-		if err == nil && m.c.proxy.opts.Compress {
-			b = compressMessage(b, before)
-		}
 		if o != nil {
 			o.Sent += len(b) - before
 		}
 		return b, err
+	}
+	if m.c.proxy.opts.Compress {
+		var err error
+		if encode, err = compressedFirst(encode, o); err != nil {
+			return &LocalError{Err: err}
+		}
 	}
 	if flags&flagOneway != 0 {
 		return m.post(ctx, v, encode)
@@ -774,7 +777,7 @@ func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint
 		_, err := s.storeIn(ctx, r.Method, out)
 		return err
 	}
-	if out == nil {
+	if out == nil || storeRaw(out, m.c.serializer, v.Result.b) {
 		return nil
 	}
 	v.Result.Value(out)

@@ -97,16 +97,19 @@ const (
 // Nothing is sent twice.  An idle connection that the server has closed meanwhile is replaced before the call is written, so that
 // a restart of the server between two calls goes unnoticed.
 type Proxy struct {
-	uri       URI
-	opts      ProxyOptions
-	serpent   atomic.Bool                             // the server did not want msgpack
-	mux       atomic.Pointer[muxConn]                 // where calls go; nil if there is none, or the server takes one call at a time
-	plain     atomic.Bool                             // the server takes one call at a time
-	first     chan struct{}                           // held by who connects when it is not known what the server takes
-	known     atomic.Pointer[members]                 // of the connection made last
-	observers atomic.Pointer[map[string]CallObserver] // by method; replaced as a whole
-	slots     chan struct{}                           // as many as MaxConns, one taken by each connection in use; nil without a bound
-	done      chan struct{}                           // closed by Close, for those who wait for a slot; nil without a bound
+	uri        URI
+	opts       ProxyOptions
+	serpent    atomic.Bool                             // the server did not want msgpack
+	mux        atomic.Pointer[muxConn]                 // where calls go; nil if there is none, or the server takes one call at a time
+	plain      atomic.Bool                             // the server takes one call at a time
+	first      chan struct{}                           // held by who connects when it is not known what the server takes
+	known      atomic.Pointer[members]                 // of the connection made last
+	bound      atomic.Pointer[URI]                     // in place of uri; nil before Bind
+	generation atomic.Int64                            // of connections; those of an earlier one are not kept
+	given      *givenConn                              // the only connection; nil if the proxy makes its own
+	observers  atomic.Pointer[map[string]CallObserver] // by method; replaced as a whole
+	slots      chan struct{}                           // as many as MaxConns, one taken by each connection in use; nil without a bound
+	done       chan struct{}                           // closed by Close, for those who wait for a slot; nil without a bound
 
 	mu     sync.Mutex // protects what follows
 	closed bool
@@ -135,12 +138,17 @@ func NewProxy(uri URI, opts ProxyOptions) *Proxy {
 	return p
 }
 
-// URI returns the address the proxy was made with.
-func (p *Proxy) URI() URI { return p.uri }
+// URI returns the address the proxy was made with, or that [Proxy.Bind] has found.  Proxies with equal ones are of the same object.
+func (p *Proxy) URI() URI {
+	if bound := p.bound.Load(); bound != nil {
+		return *bound
+	}
+	return p.uri
+}
 
 // state is what a proxy is sent as: what it knows, but no connection.
 func (p *Proxy) state() ProxyState {
-	s := ProxyState{URI: p.uri, Handshake: p.opts.Handshake, Serializer: p.opts.Serializer}
+	s := ProxyState{URI: p.URI(), Handshake: p.opts.Handshake, Serializer: p.opts.Serializer}
 	if m := p.known.Load(); m != nil {
 		s.Oneway, s.Methods, s.Attrs = m.Oneway, m.Methods, m.Attrs
 	}
@@ -389,7 +397,7 @@ func (p *Proxy) release(c *clientConn) {
 	}
 	c.trim()
 	p.mu.Lock()
-	keep := !c.broken && !p.closed && len(p.idle) < p.opts.MaxIdle
+	keep := !c.broken && !p.closed && c.generation == p.generation.Load() && len(p.idle) < p.opts.MaxIdle
 	if keep {
 		p.idle = append(p.idle, c)
 	}
@@ -439,14 +447,12 @@ func (p *Proxy) connect(ctx context.Context) (*clientConn, error) {
 		return nil, err
 	}
 	defer p.untrack(pending)
-	uri, err := p.resolve(ctx)
+	generation := p.generation.Load()
+	c, err := p.connectOnce(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.connectTo(ctx, uri)
-	if err != nil {
-		return nil, err
-	}
+	c.generation = generation
 	if err := p.track(c); err != nil {
 		c.Close()
 		return nil, err
@@ -456,6 +462,18 @@ func (p *Proxy) connect(ctx context.Context) (*clientConn, error) {
 		p.plain.Store(p.opts.Plain) // whatever the server was before
 	}
 	return c, nil
+}
+
+// connectOnce resolves the address and connects.
+func (p *Proxy) connectOnce(ctx context.Context) (*clientConn, error) {
+	if p.given != nil {
+		return p.given.connect(ctx, p)
+	}
+	uri, err := p.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p.connectTo(ctx, uri)
 }
 
 // muxed returns the connection for many calls at once, which it makes if need be; nil if the server takes one call at a time.
@@ -470,7 +488,7 @@ func (p *Proxy) muxed(ctx context.Context) (*muxConn, error) {
 	case p.first <- struct{}{}:
 		defer func() { <-p.first }()
 	case <-ctx.Done():
-		return nil, &TransportError{Endpoint: p.uri.String(), Op: "connect", Err: contextError(ctx)}
+		return nil, &TransportError{Endpoint: p.uri.String(), Op: opConnect, Err: contextError(ctx)}
 	}
 	if m := p.mux.Load(); m != nil || p.plain.Load() {
 		return m, nil
@@ -515,10 +533,10 @@ func (p *Proxy) leave(m *muxConn) {
 
 // resolve asks for the address of the object, at every connect, because it moves.
 func (p *Proxy) resolve(ctx context.Context) (URI, error) {
-	if p.uri.Protocol == protocolObject {
-		return p.uri, nil
+	if uri := p.URI(); uri.Protocol == protocolObject {
+		return uri, nil
 	}
-	fault := &TransportError{Endpoint: p.uri.String(), Op: "resolve"}
+	fault := &TransportError{Endpoint: p.uri.String(), Op: opResolve}
 	if p.opts.Resolver == nil {
 		fault.Err = errors.New("no resolver for a URI that is not PYRO")
 		return URI{}, fault
@@ -594,7 +612,7 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 		if ctx.Err() != nil {
 			err = contextError(ctx)
 		}
-		return nil, &TransportError{Endpoint: address, Op: "connect", Err: err}
+		return nil, &TransportError{Endpoint: address, Op: opConnect, Err: err}
 	}
 	c := newClientConn(p, nc, address, uri.Object, s)
 	data, err := p.handshakeData(ctx)

@@ -16,6 +16,8 @@ import (
 
 // The steps of a call that a TransportError names.
 const (
+	opResolve   = "resolve"
+	opConnect   = "connect"
 	opHandshake = "handshake"
 	opSend      = "send request"
 	opRead      = "read reply"
@@ -42,6 +44,7 @@ type clientConn struct {
 	exact      bool        // a failed write tells exactly what was written
 	bounded    bool        // a deadline is set
 	broken     bool        // not to be used again
+	generation int64       // of the proxy's when it was made
 	streaming  bool        // a Stream has it
 	cut        func()
 
@@ -130,13 +133,17 @@ func (c *clientConn) connected(m message, validate func(any) error) error {
 	}
 	c.mux = c.offersMux() && m.hasMux()
 	if c.members.isEmpty() {
-		return &wireError{PyroError, fmt.Sprintf(
-			"remote object '%s' doesn't expose any methods or attributes. Did you forget setting @expose on them?", c.proxy.uri)}
+		return c.errNothingExposed()
 	}
 	if validate != nil {
 		return validate(reply["handshake"])
 	}
 	return nil
+}
+
+func (c *clientConn) errNothingExposed() error {
+	return &wireError{PyroError, fmt.Sprintf(
+		"remote object '%s' doesn't expose any methods or attributes. Did you forget setting @expose on them?", c.proxy.uri)}
 }
 
 // ping sends PING and waits for its echo.
@@ -293,6 +300,8 @@ func (c *clientConn) cause(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return contextError(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.proxy.isClosed():
+		return ErrClosed // of a connection that is not its own
 	case c.bounded && errors.Is(err, os.ErrDeadlineExceeded):
 		return context.DeadlineExceeded // the connection's timer was faster than that of ctx
 	case errors.Is(err, net.ErrClosed):
@@ -322,6 +331,9 @@ func (c *clientConn) result(ctx context.Context, m message, method string, out a
 		return nil
 	}
 	if m.flags&flagException == 0 {
+		if storeRaw(out, c.serializer, m.payload) {
+			return nil
+		}
 		v, err := c.serializer.ParseValue(m.payload)
 		if err != nil {
 			return c.badReply(err)

@@ -40,6 +40,12 @@ var allowed = map[string][]string{
 	"examples/greeter/server": {"core", "naming"},
 	"examples/greeter/client": {"failover", "naming"},
 	"examples/chat":           {"events"},
+
+	"examples/pyro5/attributes":   {"core"},
+	"examples/pyro5/banks":        {"core", "naming"},
+	"examples/pyro5/batchedcalls": {"core"},
+	"examples/pyro5/callcontext":  {"core"},
+	"examples/pyro5/exceptions":   {"core", "naming"},
 }
 
 // foreign lists packages of others that must stay out, whoever pulls them in.

@@ -4,4 +4,4 @@ package spawn
 
 import "syscall"
 
-func noOrphan() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func NoOrphan() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -36,7 +36,7 @@ type Process struct {
 func Start(name string, cmd *exec.Cmd) (*Process, error) {
 	p := &Process{Name: name, cmd: cmd, done: make(chan struct{}), news: make(chan struct{})}
 	cmd.Stderr = p
-	cmd.SysProcAttr = noOrphan()
+	cmd.SysProcAttr = NoOrphan()
 	cmd.WaitDelay = 5 * time.Second // for grandchildren that hold the pipe
 	out, err := cmd.StdoutPipe()
 	if err == nil {
