@@ -200,7 +200,11 @@ func (f *callFlags) explain(stderr io.Writer, target, member string, err error) 
 	case !isUnanswered(err):
 		return err
 	case failover.OutcomeOf(err) == failover.NotExecuted:
-		return &failure{exitUnreachable, fmt.Errorf("%s of %s did not run: %w", member, target, rootCause(err)), "check that its servers run"}
+		code, hint := unanswered(rootCause(err))
+		if hint == hintReach {
+			hint = "check that its servers run"
+		}
+		return &failure{code, fmt.Errorf("%s of %s did not run: %w", member, target, rootCause(err)), hint}
 	}
 	return &failure{exitFailed, fmt.Errorf("%s of %s may have run: %w", member, target, rootCause(err)), "find out before calling again"}
 }
