@@ -371,6 +371,7 @@ func TestLookupDelayEndsWithContext(t *testing.T) {
 	})
 }
 
+// spec: A2 A3 H3
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	here, there := newFakeStore(), newFakeStore()
