@@ -45,6 +45,12 @@ test-examples: build venv ## Pyro5's own examples with our name server, and with
 	@go build -o bin/examples5 ./internal/examples5
 	bin/examples5 -python $(PCLUSTER_PYTHON) $(EXAMPLES)
 
+.PHONY: test-java
+test-java: ## a Java program with Pyrolite, a JDK and Maven are installed if they are missing
+	@scripts/java.sh
+	go vet -tags java ./internal/pyrolite
+	go test -tags java -count=1 -timeout 5m ./internal/pyrolite
+
 .PHONY: lint
 lint: ## formatting, vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not formatted: $$files"; exit 1; }
