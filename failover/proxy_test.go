@@ -47,6 +47,8 @@ func callError(t *testing.T, err error, want Outcome) *CallError {
 var idempotent = Options{Contracts: map[string]core.Contract{"get": core.ContractReadOnly, "put": core.ContractIdempotent}}
 
 // What one replica does, and whether the call is sent to the other one.
+//
+// spec: C8
 func TestRetryByOutcomeAndContract(t *testing.T) {
 	t.Parallel()
 	overdrawn := core.ValueError.New("overdrawn")
@@ -135,6 +137,7 @@ func TestEarlierAttemptMayHaveRun(t *testing.T) {
 	}
 }
 
+// spec: C8 C3
 func TestAttributesAreRetried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -378,6 +381,7 @@ func TestEveryMemberOncePerRound(t *testing.T) {
 	})
 }
 
+// spec: C8
 func TestPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

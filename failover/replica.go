@@ -27,6 +27,7 @@ const (
 type endpoint interface {
 	core.Caller
 	core.Invoker
+	core.BatchSender
 	Metadata(ctx context.Context) (core.Metadata, error)
 	Ping(ctx context.Context) error
 }
