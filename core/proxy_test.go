@@ -382,7 +382,7 @@ func TestResolveAtEveryConnect(t *testing.T) {
 
 // TestRestartIsInvisible stops a server between calls, whose connections the proxies keep, and starts another one at its address.
 //
-// spec: C9
+// spec: C9 O15
 func TestRestartIsInvisible(t *testing.T) {
 	t.Parallel()
 	uri := URI{Protocol: "PYRO", Object: "account", Host: "127.0.0.1"}
@@ -883,7 +883,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// spec: S8 S9 S10
+// spec: S8 S9 S10 O17
 func TestCallContext(t *testing.T) {
 	t.Parallel()
 	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Serializer: "json"})

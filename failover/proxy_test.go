@@ -434,6 +434,7 @@ func TestNewMemberServesACallUnderWay(t *testing.T) {
 	})
 }
 
+// spec: C19
 func TestRefusedMemberIsEjectedAndProbed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

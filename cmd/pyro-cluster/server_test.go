@@ -40,6 +40,7 @@ func uriOf(t *testing.T, line string) core.URI {
 	return uri
 }
 
+// spec: H11 T1
 func TestServerAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
