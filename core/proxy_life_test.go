@@ -429,25 +429,35 @@ func TestProxyOnConnFails(t *testing.T) {
 	}
 }
 
-// TestProxyOnConnClose closes while a call waits.
+// TestProxyOnConnClose closes while a call waits: for the metadata, or for its own reply.
 func TestProxyOnConnClose(t *testing.T) {
 	t.Parallel()
-	arrived := make(chan struct{})
-	p, own := givenPair(t, ProxyOptions{}, func(c *rawClient) {
-		c.receive()
-		close(arrived)
-	})
-	done := make(chan error, 1)
-	go func() { done <- p.Call(t.Context(), "m", nil) }()
-	within(t, arrived)
-	p.Close()
-	if err := within(t, done); !errors.Is(err, ErrClosed) {
-		t.Errorf("got %v, want ErrClosed", err)
-	}
-	if err := p.Call(t.Context(), "m", nil); !errors.Is(err, ErrClosed) {
-		t.Errorf("closed: got %v", err)
-	}
-	if err := own.SetDeadline(time.Time{}); err != nil {
-		t.Errorf("the connection was closed: %v", err)
+	for name, answered := range map[string]int{"metadata": 0, "reply": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arrived := make(chan struct{})
+			p, own := givenPair(t, ProxyOptions{}, func(c *rawClient) {
+				for range answered {
+					m := c.receive()
+					meta := map[string]any{"methods": Set{"m"}, "oneway": Set{}, "attrs": Set{}}
+					c.send(header{typ: msgResult, serializer: m.serializer, seq: m.seq}, nil, c.value(m.serializer, meta))
+				}
+				c.receive()
+				close(arrived)
+			})
+			done := make(chan error, 1)
+			go func() { done <- p.Call(t.Context(), "m", nil) }()
+			within(t, arrived)
+			p.Close()
+			if err := within(t, done); !errors.Is(err, ErrClosed) {
+				t.Errorf("got %v, want ErrClosed", err)
+			}
+			if err := p.Call(t.Context(), "m", nil); !errors.Is(err, ErrClosed) {
+				t.Errorf("closed: got %v", err)
+			}
+			if err := own.SetDeadline(time.Time{}); err != nil {
+				t.Errorf("the connection was closed: %v", err)
+			}
+		})
 	}
 }
