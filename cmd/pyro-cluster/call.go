@@ -31,7 +31,7 @@ func newCall(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call OBJECT METHOD [ARG...]",
 		Short: "Call a method of an object or of an object group",
-		Long: `call calls a method and prints its result: text as it is, everything else as JSON.
+		Long: `call calls a method and prints its result: text as it is, everything else as JSON, and the items of a stream one by one as they come.
 
 OBJECT is a URI:
   PYRONAME:bank                     a name or an object group, known to the nodes of --ns
@@ -161,7 +161,7 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	if err != nil {
 		return err
 	}
-	return g.printResult(out, result)
+	return g.printResult(ctx, out, result)
 }
 
 // callOneway sends the call to the first member that takes it, those that are alive first.
