@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"examples/pyro5/attributes":   {"core"},
 	"examples/pyro5/banks":        {"core", "naming"},
 	"examples/pyro5/batchedcalls": {"core"},
+	"examples/pyro5/callback":     {"core", "naming"},
 	"examples/pyro5/callcontext":  {"core"},
 	"examples/pyro5/exceptions":   {"core", "naming"},
 }
