@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 missing=
-javac -version >/dev/null 2>&1 || missing="openjdk-17-jdk-headless"
+javac -version >/dev/null 2>&1 || missing="default-jdk-headless"
 want=$(cksum <internal/pyrolite/pom.xml)
 have=$(cat .cache/java/made-from 2>/dev/null || true)
 [ "$have" = "$want" ] || mvn -v >/dev/null 2>&1 || missing="$missing maven"
@@ -20,5 +20,5 @@ if [ -n "$missing" ]; then
 fi
 [ "$have" = "$want" ] && exit 0
 rm -rf .cache/java
-mvn -q -B -f internal/pyrolite/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/java"
+mvn -q -B -Dstyle.color=never -f internal/pyrolite/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/java"
 echo "$want" >.cache/java/made-from
