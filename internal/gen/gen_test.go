@@ -19,6 +19,7 @@ var committed = []Options{
 	{Dir: "testdata/kinds", Type: "Kinds", Stub: "testdata/kinds/kinds.pyi"},
 	{Dir: "testdata/kinds", Type: "shelf", Stub: "testdata/kinds/shelf.pyi"},
 	{Dir: "../../examples/calculator", Type: "Calculator", Stub: "../../examples/calculator/calculator.pyi"},
+	{Dir: "../../loadtest/peer", Type: "bench"},
 }
 
 // TestGolden holds committed files to what the compiler makes: those of the tests and of the examples.

@@ -17,13 +17,17 @@ const corePath = "github.com/pyro-cluster/pyro-cluster/core"
 // goWriter prints the Go file.
 type goWriter struct {
 	bytes.Buffer
-	s       *service
-	imports map[string]string // names of packages, by path
+	s        *service
+	imports  map[string]string // names of packages, by path
+	receiver string            // of the methods of the proxy
 }
 
 // goCode returns the Go file.
 func goCode(s *service) ([]byte, error) {
-	w := &goWriter{s: s, imports: map[string]string{"context": "context", corePath: "core"}}
+	w := &goWriter{s: s, imports: map[string]string{"context": "context", corePath: "core"}, receiver: "p"}
+	if slices.ContainsFunc(s.methods, func(m *method) bool { return m.hasParam(w.receiver) }) {
+		w.receiver = "proxy"
+	}
 	w.proxy()
 	for _, m := range s.methods {
 		w.proxyMethod(m)
@@ -179,12 +183,12 @@ func (w *goWriter) signature(m *method, params []string) {
 }
 
 func (w *goWriter) proxyMethod(m *method) {
-	scope := w.scope(m, "p", "ctx", "call", "err")
+	scope := w.scope(m, w.receiver, "ctx", "call", "err")
 	params := named(scope, m.params, "arg")
 	results := named(scope, m.results, "result")
 	w.f("\n")
 	w.comment(cmp.Or(m.doc, fmt.Sprintf("%s implements [%s].\n", m.goName, w.s.name)))
-	w.f("func (p *%s) %s", w.s.proxyName(), m.goName)
+	w.f("func (%s *%s) %s", w.receiver, w.s.proxyName(), m.goName)
 	w.signature(m, params)
 	w.f(" {\ncall := core.NewInvocation(%q)\ndefer call.Free()\n", m.name)
 	if m.oneway {
@@ -196,10 +200,10 @@ func (w *goWriter) proxyMethod(m *method) {
 		ctx = "context.Background()"
 	}
 	if len(results) == 0 {
-		w.f("return p.invoker.Invoke(%s, call)\n}\n", ctx)
+		w.f("return %s.invoker.Invoke(%s, call)\n}\n", w.receiver, ctx)
 		return
 	}
-	w.f("if err := p.invoker.Invoke(%s, call); err != nil {\nreturn ", ctx)
+	w.f("if err := %s.invoker.Invoke(%s, call); err != nil {\nreturn ", w.receiver, ctx)
 	for _, v := range m.results {
 		w.f("%s, ", w.zero(v.typ))
 	}

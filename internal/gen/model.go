@@ -232,6 +232,10 @@ func (m *method) checkMarks() error {
 	return nil
 }
 
+func (m *method) hasParam(name string) bool {
+	return slices.ContainsFunc(m.params, func(p variable) bool { return p.name == name })
+}
+
 var errorType = types.Universe.Lookup("error").Type()
 
 // checkType says why values of a type cannot travel.  What only shows at run time, such as the fields of a struct, is left to the serializers.

@@ -24,7 +24,7 @@ func NewKindsProxy(invoker core.Invoker) *KindsProxy {
 }
 
 // Basic echoes basic types.
-func (p *KindsProxy) Basic(ctx context.Context, b bool, i int, i64 int64, u64 uint64, f float64, s string, p_ []byte) (bool, int, int64, uint64, float64, string, []byte, error) {
+func (proxy *KindsProxy) Basic(ctx context.Context, b bool, i int, i64 int64, u64 uint64, f float64, s string, p []byte) (bool, int, int64, uint64, float64, string, []byte, error) {
 	call := core.NewInvocation("basic")
 	defer call.Free()
 	call.Args.Bool(b)
@@ -33,8 +33,8 @@ func (p *KindsProxy) Basic(ctx context.Context, b bool, i int, i64 int64, u64 ui
 	call.Args.Uint64(u64)
 	call.Args.Float64(f)
 	call.Args.String(s)
-	call.Args.Bytes(p_)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	call.Args.Bytes(p)
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return false, 0, 0, 0, 0, "", nil, err
 	}
 	call.Result.Tuple(7)
@@ -49,7 +49,7 @@ func (p *KindsProxy) Basic(ctx context.Context, b bool, i int, i64 int64, u64 ui
 }
 
 // Small implements [Kinds].
-func (p *KindsProxy) Small(ctx context.Context, i8 int8, i16 int16, i32 int32, u uint, u8 uint8, u16 uint16, u32 uint32, f32 float32, c complex128, r rune) (int8, int16, int32, uint, uint8, uint16, uint32, float32, complex128, rune, error) {
+func (proxy *KindsProxy) Small(ctx context.Context, i8 int8, i16 int16, i32 int32, u uint, u8 uint8, u16 uint16, u32 uint32, f32 float32, c complex128, r rune) (int8, int16, int32, uint, uint8, uint16, uint32, float32, complex128, rune, error) {
 	call := core.NewInvocation("small")
 	defer call.Free()
 	call.Args.Int64(int64(i8))
@@ -62,7 +62,7 @@ func (p *KindsProxy) Small(ctx context.Context, i8 int8, i16 int16, i32 int32, u
 	call.Args.Float64(float64(f32))
 	call.Args.Value(c)
 	call.Args.Int64(int64(r))
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, err
 	}
 	call.Result.Tuple(10)
@@ -90,7 +90,7 @@ func (p *KindsProxy) Small(ctx context.Context, i8 int8, i16 int16, i32 int32, u
 }
 
 // Named echoes types with names.
-func (p *KindsProxy) Named(ctx context.Context, id ID, alias Alias, level Level, wait time.Duration, at time.Time, big_ *big.Int) (ID, Alias, Level, time.Duration, time.Time, *big.Int, error) {
+func (proxy *KindsProxy) Named(ctx context.Context, id ID, alias Alias, level Level, wait time.Duration, at time.Time, big_ *big.Int) (ID, Alias, Level, time.Duration, time.Time, *big.Int, error) {
 	call := core.NewInvocation("named")
 	defer call.Free()
 	call.Args.Value(id)
@@ -99,7 +99,7 @@ func (p *KindsProxy) Named(ctx context.Context, id ID, alias Alias, level Level,
 	call.Args.Value(wait)
 	call.Args.Value(at)
 	call.Args.Value(big_)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return "", 0, 0, 0, time.Time{}, nil, err
 	}
 	call.Result.Tuple(6)
@@ -118,7 +118,7 @@ func (p *KindsProxy) Named(ctx context.Context, id ID, alias Alias, level Level,
 }
 
 // Composed implements [Kinds].
-func (p *KindsProxy) Composed(ctx context.Context, list []int, table map[string][]float64, pair [2]string, any_ any, item Item, next *Item) (*Item, error) {
+func (proxy *KindsProxy) Composed(ctx context.Context, list []int, table map[string][]float64, pair [2]string, any_ any, item Item, next *Item) (*Item, error) {
 	call := core.NewInvocation("composed")
 	defer call.Free()
 	call.Args.Value(list)
@@ -127,7 +127,7 @@ func (p *KindsProxy) Composed(ctx context.Context, list []int, table map[string]
 	call.Args.Value(any_)
 	call.Args.Value(item)
 	call.Args.Value(next)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return nil, err
 	}
 	var result *Item
@@ -136,11 +136,11 @@ func (p *KindsProxy) Composed(ctx context.Context, list []int, table map[string]
 }
 
 // Generic implements [Kinds].
-func (p *KindsProxy) Generic(ctx context.Context, pair Pair[ID, int]) (Pair[string, []Item], error) {
+func (proxy *KindsProxy) Generic(ctx context.Context, pair Pair[ID, int]) (Pair[string, []Item], error) {
 	call := core.NewInvocation("generic")
 	defer call.Free()
 	call.Args.Value(pair)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return Pair[string, []Item]{}, err
 	}
 	var result Pair[string, []Item]
@@ -149,11 +149,11 @@ func (p *KindsProxy) Generic(ctx context.Context, pair Pair[ID, int]) (Pair[stri
 }
 
 // Odd implements [Kinds].
-func (p *KindsProxy) Odd(ctx context.Context, odd Odd) (Odd, error) {
+func (proxy *KindsProxy) Odd(ctx context.Context, odd Odd) (Odd, error) {
 	call := core.NewInvocation("odd")
 	defer call.Free()
 	call.Args.Value(odd)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return Odd{}, err
 	}
 	var result Odd
@@ -162,14 +162,14 @@ func (p *KindsProxy) Odd(ctx context.Context, odd Odd) (Odd, error) {
 }
 
 // Core implements [Kinds].
-func (p *KindsProxy) Core(ctx context.Context, uri core.URI, tuple core.Tuple, set core.Set, date core.Date) (core.Date, error) {
+func (proxy *KindsProxy) Core(ctx context.Context, uri core.URI, tuple core.Tuple, set core.Set, date core.Date) (core.Date, error) {
 	call := core.NewInvocation("core")
 	defer call.Free()
 	call.Args.Value(uri)
 	call.Args.Value(tuple)
 	call.Args.Value(set)
 	call.Args.Value(date)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return core.Date{}, err
 	}
 	var result core.Date
@@ -178,11 +178,11 @@ func (p *KindsProxy) Core(ctx context.Context, uri core.URI, tuple core.Tuple, s
 }
 
 // Failure implements [Kinds].
-func (p *KindsProxy) Failure(ctx context.Context, err_ error) (error, error) {
+func (proxy *KindsProxy) Failure(ctx context.Context, err_ error) (error, error) {
 	call := core.NewInvocation("failure")
 	defer call.Free()
 	call.Args.Value(err_)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return nil, err
 	}
 	var result error
@@ -191,14 +191,14 @@ func (p *KindsProxy) Failure(ctx context.Context, err_ error) (error, error) {
 }
 
 // Variadic implements [Kinds].
-func (p *KindsProxy) Variadic(ctx context.Context, prefix string, values ...int) (int, error) {
+func (proxy *KindsProxy) Variadic(ctx context.Context, prefix string, values ...int) (int, error) {
 	call := core.NewInvocation("variadic")
 	defer call.Free()
 	call.Args.String(prefix)
 	for _, item := range values {
 		call.Args.Int(item)
 	}
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return 0, err
 	}
 	sum := call.Result.Int()
@@ -206,13 +206,13 @@ func (p *KindsProxy) Variadic(ctx context.Context, prefix string, values ...int)
 }
 
 // VariadicItems implements [Kinds].
-func (p *KindsProxy) VariadicItems(items ...shapes.Point) (int, error) {
+func (proxy *KindsProxy) VariadicItems(items ...shapes.Point) (int, error) {
 	call := core.NewInvocation("variadic_items")
 	defer call.Free()
 	for _, item := range items {
 		call.Args.Value(item)
 	}
-	if err := p.invoker.Invoke(context.Background(), call); err != nil {
+	if err := proxy.invoker.Invoke(context.Background(), call); err != nil {
 		return 0, err
 	}
 	result := call.Result.Int()
@@ -220,28 +220,28 @@ func (p *KindsProxy) VariadicItems(items ...shapes.Point) (int, error) {
 }
 
 // Nothing has neither parameters nor results nor a context.
-func (p *KindsProxy) Nothing() error {
+func (proxy *KindsProxy) Nothing() error {
 	call := core.NewInvocation("nothing")
 	defer call.Free()
-	return p.invoker.Invoke(context.Background(), call)
+	return proxy.invoker.Invoke(context.Background(), call)
 }
 
 // Notify does not wait.
-func (p *KindsProxy) Notify(ctx context.Context, text string) error {
+func (proxy *KindsProxy) Notify(ctx context.Context, text string) error {
 	call := core.NewInvocation("notify")
 	defer call.Free()
 	call.Oneway()
 	call.Args.String(text)
-	return p.invoker.Invoke(ctx, call)
+	return proxy.invoker.Invoke(ctx, call)
 }
 
 // Unnamed has parameters without names.
-func (p *KindsProxy) Unnamed(ctx context.Context, arg1 int, arg2 string) (string, error) {
+func (proxy *KindsProxy) Unnamed(ctx context.Context, arg1 int, arg2 string) (string, error) {
 	call := core.NewInvocation("unnamed")
 	defer call.Free()
 	call.Args.Int(arg1)
 	call.Args.String(arg2)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return "", err
 	}
 	result := call.Result.String()
@@ -249,12 +249,12 @@ func (p *KindsProxy) Unnamed(ctx context.Context, arg1 int, arg2 string) (string
 }
 
 // Blank implements [Kinds].
-func (p *KindsProxy) Blank(ctx context.Context, arg1 int, text string) (string, error) {
+func (proxy *KindsProxy) Blank(ctx context.Context, arg1 int, text string) (string, error) {
 	call := core.NewInvocation("blank")
 	defer call.Free()
 	call.Args.Int(arg1)
 	call.Args.String(text)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return "", err
 	}
 	result := call.Result.String()
@@ -262,14 +262,14 @@ func (p *KindsProxy) Blank(ctx context.Context, arg1 int, text string) (string, 
 }
 
 // Keywords sends its arguments by name.
-func (p *KindsProxy) Keywords(ctx context.Context, userID int, URLPath string) (string, error) {
+func (proxy *KindsProxy) Keywords(ctx context.Context, userID int, URLPath string) (string, error) {
 	call := core.NewInvocation("by_keyword")
 	defer call.Free()
 	call.Kwargs(core.Kwargs{
 		"user_id":  userID,
 		"url_path": URLPath,
 	})
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return "", err
 	}
 	result := call.Result.String()
@@ -277,10 +277,10 @@ func (p *KindsProxy) Keywords(ctx context.Context, userID int, URLPath string) (
 }
 
 // Collisions has parameters that are called like what is around them.
-func (p *KindsProxy) Collisions(ctx context.Context, p_, call_, err_, args, result, impl, core_, string_, time_ int, ctx_ ID, kinds []string, shapes_ shapes.Point, class, self bool) (int, error) {
+func (proxy *KindsProxy) Collisions(ctx context.Context, p, call_, err_, args, result, impl, core_, string_, time_ int, ctx_ ID, kinds []string, shapes_ shapes.Point, class, self bool) (int, error) {
 	call := core.NewInvocation("collisions")
 	defer call.Free()
-	call.Args.Int(p_)
+	call.Args.Int(p)
 	call.Args.Int(call_)
 	call.Args.Int(err_)
 	call.Args.Int(args)
@@ -294,7 +294,7 @@ func (p *KindsProxy) Collisions(ctx context.Context, p_, call_, err_, args, resu
 	call.Args.Value(shapes_)
 	call.Args.Bool(class)
 	call.Args.Bool(self)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return 0, err
 	}
 	context_ := call.Result.Int()
@@ -302,11 +302,11 @@ func (p *KindsProxy) Collisions(ctx context.Context, p_, call_, err_, args, resu
 }
 
 // HTTPGet2 has a name with capitals.
-func (p *KindsProxy) HTTPGet2(ctx context.Context, userID int) (int, error) {
+func (proxy *KindsProxy) HTTPGet2(ctx context.Context, userID int) (int, error) {
 	call := core.NewInvocation("http_get2")
 	defer call.Free()
 	call.Args.Int(userID)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return 0, err
 	}
 	result := call.Result.Int()
@@ -314,18 +314,18 @@ func (p *KindsProxy) HTTPGet2(ctx context.Context, userID int) (int, error) {
 }
 
 // Close implements [Kinds].
-func (p *KindsProxy) Close() error {
+func (proxy *KindsProxy) Close() error {
 	call := core.NewInvocation("close")
 	defer call.Free()
-	return p.invoker.Invoke(context.Background(), call)
+	return proxy.invoker.Invoke(context.Background(), call)
 }
 
 // MoveTo moves to a point, relative to the one before it.
-func (p *KindsProxy) MoveTo(ctx context.Context, target shapes.Point) (shapes.Point, error) {
+func (proxy *KindsProxy) MoveTo(ctx context.Context, target shapes.Point) (shapes.Point, error) {
 	call := core.NewInvocation("move")
 	defer call.Free()
 	call.Args.Value(target)
-	if err := p.invoker.Invoke(ctx, call); err != nil {
+	if err := proxy.invoker.Invoke(ctx, call); err != nil {
 		return shapes.Point{}, err
 	}
 	var result shapes.Point
