@@ -482,12 +482,17 @@ func TestCloseAfterRelease(t *testing.T) {
 	}
 }
 
-// TestReleaseAfterOneway loses no call that is not waited for.
+// TestReleaseAfterOneway loses no call that is not waited for, and closes all connections.
 func TestReleaseAfterOneway(t *testing.T) {
 	t.Parallel()
 	for name, opts := range modes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			closed := make(chan struct{}, 100)
+			opts.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := new(net.Dialer).DialContext(ctx, network, address)
+				return &noticedConn{Conn: nc, closed: closed}, err
+			}
 			a, _, p := serveAccount(t, DaemonOptions{}, opts)
 			for range 50 {
 				if err := p.CallOneway(t.Context(), "block", "x"); err != nil {
@@ -497,6 +502,7 @@ func TestReleaseAfterOneway(t *testing.T) {
 			}
 			for range 50 {
 				within(t, a.entered)
+				within(t, closed)
 			}
 			close(a.release)
 		})
