@@ -118,6 +118,11 @@ func (p *Proxy) Call(ctx context.Context, method string, out any, args ...any) e
 	return p.do(ctx, request{kind: callMethod, name: method, out: out, args: args, contract: p.opts.Contracts[method]})
 }
 
+// CallOneway sends a call to one member and does not wait: nil says that it was written, no more.
+func (p *Proxy) CallOneway(ctx context.Context, method string, args ...any) error {
+	return p.do(ctx, request{kind: oneway, name: method, args: args, contract: p.opts.Contracts[method]})
+}
+
 // Invoke implements core.Invoker.
 func (p *Proxy) Invoke(ctx context.Context, v *core.Invocation) error {
 	return p.do(ctx, request{kind: invoke, name: v.Method(), encoded: v, contract: p.opts.Contracts[v.Method()]})

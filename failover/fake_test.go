@@ -195,6 +195,10 @@ func (r *fakeReplica) Invoke(ctx context.Context, v *core.Invocation) error {
 	return r.do(ctx, v.Method())
 }
 
+func (r *fakeReplica) CallOneway(ctx context.Context, method string, args ...any) error {
+	return r.do(ctx, method)
+}
+
 func (r *fakeReplica) SendBatch(ctx context.Context, calls core.BatchCalls, out *any) error {
 	err := r.do(ctx, strings.Join(calls.Methods(), " "))
 	if err == nil && out != nil {

@@ -182,6 +182,29 @@ func TestInvocationsAreRetried(t *testing.T) {
 	})
 }
 
+// spec: C6
+func TestOneway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a", "b")
+		p := g.proxy(t, idempotent)
+		a, b := g.replica("a"), g.replica("b")
+		a.set(refuse)
+		for range 20 {
+			if err := p.CallOneway(t.Context(), "plain"); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second) // a is probed
+		}
+		if a.count(&a.connects) == 0 || b.count(&b.ran) != 20 {
+			t.Errorf("got %d connects of the bad replica and %d calls that the good one ran, want some and 20", a.count(&a.connects), b.count(&b.ran))
+		}
+		a.set(cutOff)
+		b.set(cutOff)
+		callError(t, p.CallOneway(t.Context(), "plain"), Unknown)
+	})
+}
+
 func TestSilentReplicaCostsOneAttemptTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -28,6 +28,7 @@ type endpoint interface {
 	core.Caller
 	core.Invoker
 	core.BatchSender
+	CallOneway(ctx context.Context, method string, args ...any) error
 	Metadata(ctx context.Context) (core.Metadata, error)
 	Ping(ctx context.Context) error
 }

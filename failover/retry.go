@@ -36,6 +36,7 @@ const (
 	writeAttr
 	invoke
 	batch
+	oneway
 )
 
 func (r *request) send(ctx context.Context, e endpoint) error {
@@ -49,6 +50,8 @@ func (r *request) send(ctx context.Context, e endpoint) error {
 	case batch:
 		results, _ := r.out.(*any)
 		return e.SendBatch(ctx, *r.calls, results)
+	case oneway:
+		return e.CallOneway(ctx, r.name, r.args...)
 	}
 	return e.Call(ctx, r.name, r.out, r.args...)
 }

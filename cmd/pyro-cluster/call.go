@@ -144,13 +144,12 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	if f.idempotent {
 		opts.Contracts = map[string]core.Contract{member: core.ContractIdempotent}
 	}
-	if f.oneway {
-		return callOneway(ctx, target, opts.Proxy, member, args)
-	}
 	p := failover.New(target.Name, fixed(target), opts)
 	defer p.Close()
 	var result any
 	switch {
+	case f.oneway:
+		return p.CallOneway(ctx, member, args...)
 	case !f.attr:
 		err = p.Call(ctx, member, &result, args...)
 	case len(args) == 1:
@@ -162,25 +161,6 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 		return err
 	}
 	return g.printResult(ctx, out, result)
-}
-
-// callOneway sends the call to the first member that takes it, those that are alive first.
-func callOneway(ctx context.Context, target failover.Group, opts core.ProxyOptions, method string, args []any) error {
-	err := fmt.Errorf("group %s has no member", target.Name)
-	for _, alive := range []bool{true, false} {
-		for _, m := range target.Members {
-			if m.Alive != alive {
-				continue
-			}
-			p := core.NewProxy(m.URI, opts)
-			err = p.CallOneway(ctx, method, args...)
-			p.Close()
-			if failover.OutcomeOf(err) != failover.NotExecuted {
-				return err
-			}
-		}
-	}
-	return err
 }
 
 // explain says what is known of a call that failed.  An exception of the method is a plain failure, whatever its class: the exit codes
