@@ -116,10 +116,16 @@ func (w *goWriter) proxy() {
 	w.f("func %s(invoker core.Invoker) *%s {\nreturn &%s{invoker}\n}\n", s.newProxyName(), s.proxyName(), s.proxyName())
 }
 
+// basicNames are those of the language that generated code may use.
+var basicNames = slices.DeleteFunc(types.Universe.Names(), func(name string) bool {
+	_, isBuiltin := types.Universe.Lookup(name).(*types.Builtin)
+	return isBuiltin && name != "append"
+})
+
 // scope has the names that variables of a method must not have: those that its types and the code around them use.
 func (w *goWriter) scope(m *method, own ...string) names {
 	n := make(names)
-	for _, name := range slices.Concat(types.Universe.Names(), own) {
+	for _, name := range slices.Concat(basicNames, own) {
 		n[name] = true
 	}
 	for _, v := range slices.Concat(m.params, m.results) {

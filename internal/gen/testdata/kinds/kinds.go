@@ -68,6 +68,7 @@ type Kinds interface {
 	shapes.Mover
 	io.Closer
 	Local
+	Store[ID]
 
 	// Basic echoes basic types.
 	//pyro:readonly
@@ -90,6 +91,8 @@ type Kinds interface {
 	Notify(ctx context.Context, text string) error
 	// Unnamed has parameters without names.
 	Unnamed(context.Context, int, string) (string, error)
+	// Builtins has parameters that are called like functions of Go, which does not matter but for one.
+	Builtins(len, max, append int) (new int, err error)
 	Blank(ctx context.Context, _ int, text string) (string, error)
 	// Keywords sends its arguments by name.
 	//
@@ -98,6 +101,12 @@ type Kinds interface {
 	Keywords(ctx context.Context, userID int, URLPath string) (string, error)
 	// Collisions has parameters that are called like what is around them.
 	Collisions(c context.Context, p, call, err, args, result, impl, core, string, time int, ctx ID, kinds []string, shapes shapes.Point, class, self bool) (context int, nil error)
+}
+
+// Store is embedded, and generic.
+type Store[K any] interface {
+	// Put puts.
+	Put(ctx context.Context, key K, values ...K) error
 }
 
 // Local is embedded, and from the same package.

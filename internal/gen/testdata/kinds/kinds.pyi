@@ -78,6 +78,9 @@ class Kinds(Protocol):
     def unnamed(self, arg1: int, arg2: str, /) -> str:
         """Unnamed has parameters without names."""
 
+    def builtins(self, len: int, max: int, append: int) -> int:
+        """Builtins has parameters that are called like functions of Go, which does not matter but for one."""
+
     def blank(self, arg1: int, /, text: str) -> str: ...
 
     def by_keyword(self, user_id: int, url_path: str) -> str:
@@ -85,6 +88,9 @@ class Kinds(Protocol):
 
     def collisions(self, p: int, call: int, err: int, args: int, result: int, impl: int, core: int, string: int, time: int, ctx: str, kinds: list[str], shapes: Point, class_: bool, self_: bool) -> int:
         """Collisions has parameters that are called like what is around them."""
+
+    def put(self, key: str, *values: str) -> None:
+        """Put puts."""
 
     def http_get2(self, user_id: int) -> int:
         """HTTPGet2 has a name with capitals."""

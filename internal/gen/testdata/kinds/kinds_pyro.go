@@ -248,6 +248,20 @@ func (proxy *KindsProxy) Unnamed(ctx context.Context, arg1 int, arg2 string) (st
 	return result, call.Result.Err()
 }
 
+// Builtins has parameters that are called like functions of Go, which does not matter but for one.
+func (proxy *KindsProxy) Builtins(len, max, append_ int) (int, error) {
+	call := core.NewInvocation("builtins")
+	defer call.Free()
+	call.Args.Int(len)
+	call.Args.Int(max)
+	call.Args.Int(append_)
+	if err := proxy.invoker.Invoke(context.Background(), call); err != nil {
+		return 0, err
+	}
+	new := call.Result.Int()
+	return new, call.Result.Err()
+}
+
 // Blank implements [Kinds].
 func (proxy *KindsProxy) Blank(ctx context.Context, arg1 int, text string) (string, error) {
 	call := core.NewInvocation("blank")
@@ -299,6 +313,17 @@ func (proxy *KindsProxy) Collisions(ctx context.Context, p, call_, err_, args, r
 	}
 	context_ := call.Result.Int()
 	return context_, call.Result.Err()
+}
+
+// Put puts.
+func (proxy *KindsProxy) Put(ctx context.Context, key ID, values ...ID) error {
+	call := core.NewInvocation("put")
+	defer call.Free()
+	call.Args.Value(key)
+	for _, item := range values {
+		call.Args.Value(item)
+	}
+	return proxy.invoker.Invoke(ctx, call)
 }
 
 // HTTPGet2 has a name with capitals.
@@ -622,6 +647,24 @@ func KindsServant(impl Kinds) *core.Servant {
 			},
 		},
 		{
+			Name:   "builtins",
+			Params: []core.Param{{Name: "len"}, {Name: "max"}, {Name: "append"}},
+			Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
+				len := args.Int()
+				max := args.Int()
+				append_ := args.Int()
+				if err := args.Err(); err != nil {
+					return err
+				}
+				new, err := impl.Builtins(len, max, append_)
+				if err != nil {
+					return err
+				}
+				result.Int(new)
+				return nil
+			},
+		},
+		{
 			Name:   "blank",
 			Params: []core.Param{{}, {Name: "text"}},
 			Direct: func(ctx context.Context, args *core.Decoder, result *core.Encoder) error {
@@ -685,6 +728,25 @@ func KindsServant(impl Kinds) *core.Servant {
 				}
 				result.Int(context_)
 				return nil
+			},
+		},
+		{
+			Name:     "put",
+			Params:   []core.Param{{Name: "key"}},
+			Variadic: true,
+			Direct: func(ctx context.Context, args *core.Decoder, _ *core.Encoder) error {
+				var key ID
+				args.Value(&key)
+				var values []ID
+				for args.More() {
+					var item ID
+					args.Value(&item)
+					values = append(values, item)
+				}
+				if err := args.Err(); err != nil {
+					return err
+				}
+				return impl.Put(ctx, key, values...)
 			},
 		},
 		{

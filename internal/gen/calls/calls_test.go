@@ -1,4 +1,4 @@
-package gen_test
+package calls_test
 
 import (
 	"context"
@@ -16,7 +16,6 @@ import (
 
 	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/failover"
-	"github.com/pyro-cluster/pyro-cluster/internal/gen"
 	"github.com/pyro-cluster/pyro-cluster/internal/gen/testdata/kinds"
 	"github.com/pyro-cluster/pyro-cluster/internal/gen/testdata/kinds/shapes"
 )
@@ -98,6 +97,15 @@ func (echo) Collisions(_ context.Context, p, call, err, args, result, impl, core
 		return 0, errors.New("arguments were mixed up")
 	}
 	return p + call + err + args + result + impl + core + s + time, nil
+}
+
+func (echo) Builtins(len, max, append int) (int, error) { return len + max + append, nil }
+
+func (echo) Put(_ context.Context, key kinds.ID, values ...kinds.ID) error {
+	if want := []kinds.ID{"b", "c"}; key != "a" || !slices.Equal(values, want) {
+		return core.ValueError.New("got %q and %q", key, values)
+	}
+	return nil
 }
 
 func (echo) MoveTo(_ context.Context, target shapes.Point) (shapes.Point, error) { return target, nil }
@@ -208,6 +216,12 @@ func testBasic(t *testing.T, k kinds.Kinds) {
 	}
 	if n, err := k.VariadicItems(shapes.Point{}, shapes.Point{X: 1}); n != 2 || err != nil {
 		t.Errorf("VariadicItems: got %v, %v, want 2", n, err)
+	}
+	if sum, err := k.Builtins(1, 2, 3); sum != 6 || err != nil {
+		t.Errorf("Builtins: got %v, %v, want 6", sum, err)
+	}
+	if err := k.Put(t.Context(), "a", "b", "c"); err != nil {
+		t.Errorf("Put: %v", err)
 	}
 	for name, call := range map[string]func() (string, error){
 		"Unnamed":  func() (string, error) { return k.Unnamed(t.Context(), 2, "ab") },
@@ -368,42 +382,3 @@ type wrong struct{}
 
 func (wrong) HTTPGet(int) string             { return "x" }
 func (wrong) Named(...any) (string, float64) { return "x", 1 }
-
-// reflected has names that are not simple to turn into Python's.
-type reflected struct{}
-
-func (reflected) MaxSize()     {}
-func (reflected) URLPath()     {}
-func (reflected) HTTP2()       {}
-func (reflected) HTTPGet2()    {}
-func (reflected) Get_Balance() {}
-func (reflected) A()           {}
-func (reflected) ÜberMaß()     {}
-
-// TestSnakeCase: names are the same with and without the compiler.
-func TestSnakeCase(t *testing.T) {
-	t.Parallel()
-	d, err := core.Listen("127.0.0.1:0", core.DaemonOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	uri, err := d.Register("names", reflected{}, core.ObjectOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go d.Serve(context.Background())
-	p := core.NewProxy(uri, core.ProxyOptions{})
-	defer p.Close()
-	meta, err := p.Metadata(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	for method := range reflect.TypeFor[reflected]().Methods() {
-		want = append(want, gen.SnakeCase(method.Name))
-	}
-	if slices.Sort(want); !slices.Equal(meta.Methods, want) {
-		t.Errorf("got %q, want %q", meta.Methods, want)
-	}
-}
