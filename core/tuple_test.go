@@ -22,6 +22,10 @@ func tupleServant() *Servant {
 			result.String("seven")
 			return nil
 		}},
+		{Name: "empty", Direct: func(_ context.Context, _ *Decoder, result *Encoder) error {
+			result.Tuple(0)
+			return nil
+		}},
 		{Name: "many", Direct: func(_ context.Context, _ *Decoder, result *Encoder) error {
 			result.Tuple(300)
 			for i := range 300 {
@@ -55,6 +59,7 @@ func TestTuple(t *testing.T) {
 		{"boxed", ""},
 		{"list", ""},
 		{"one", "core: one: result: got 1 values, want 2"},
+		{"empty", "core: empty: result: got 0 values, want 2"},
 		{"none", "core: none: result: got None, want a tuple of 2 values"},
 		{"number", "core: number: result: got int, want a tuple of 2 values"},
 		{"many", "core: many: result: got 300 values, want 2"},
@@ -80,6 +85,18 @@ func TestTuple(t *testing.T) {
 					t.Errorf("got error %v, want %q", err, tc.err)
 				}
 			})
+		}
+		call := NewInvocation("pair")
+		defer call.Free()
+		if err := p.Invoke(t.Context(), call); err != nil {
+			t.Fatal(err)
+		}
+		call.Result.Tuple(2)
+		var n, text any
+		call.Result.Value(&n)
+		call.Result.Value(&text)
+		if n != int64(7) || text != "seven" || call.Result.Err() != nil {
+			t.Errorf("%s: got %v, %v, %v, want 7 and seven", serializer, n, text, call.Result.Err())
 		}
 		var many []int
 		if err := p.Call(t.Context(), "many", &many); err != nil || len(many) != 300 || many[299] != 299 {

@@ -57,12 +57,16 @@ func TestVet(t *testing.T) {
 	}
 }
 
-// module writes a module of one package, from texts by file name.
+// module writes a module, from texts by file name.
 func module(t *testing.T, files map[string]string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,6 +227,47 @@ func TestRegenerate(t *testing.T) {
 	holds(t, dir, "bank.go", "bank_pyro.go", "go.mod")
 }
 
+// Interfaces of others may have types that cannot be named where they are embedded.
+func TestForeignTypes(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, embedded, want string }{
+		{"not exported", "other.Hidden", "other.go:6: Hide: parameter: type other.secret is not exported, so package bank cannot name it"},
+		{"internal", "other.Inner", "other.go:8: Put: parameter: type deep.Deep is of an internal package, example.com/bank/other/internal/deep, that package bank cannot import"},
+		{"marks of others", "other.Marked", "other.go:12: Drop: unknown mark //pyro:drop, want one of oneway, readonly, idempotent, keywords, name"},
+		{"not exported method", "other.Private", "other.go:16: private: the method is not exported, so others cannot call it"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := module(t, map[string]string{
+				"bank.go":                     "package bank\n\nimport \"example.com/bank/other\"\n\ntype Bank interface { " + tc.embedded + " }\n",
+				"other/internal/deep/deep.go": "package deep\n\ntype Deep struct{}\n",
+				"other/other.go": `package other
+
+import "example.com/bank/other/internal/deep"
+
+type secret struct{}
+type Hidden interface { Hide([]secret) error }
+
+type Inner interface { Put(deep.Deep) error }
+
+type Marked interface {
+	//pyro:drop
+	Drop() error
+}
+
+type Private interface {
+	private()
+}
+`,
+			})
+			if err := Generate(t.Context(), Options{Dir: dir, Type: "Bank"}); err == nil || err.Error() != tc.want {
+				t.Errorf("got %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
 // The names of packages that are imported do not collide.
 func TestImportNames(t *testing.T) {
 	t.Parallel()
@@ -230,20 +275,22 @@ func TestImportNames(t *testing.T) {
 
 import (
 	"html/template"
+	random "math/rand"
 	text "text/template"
 )
 
 type rand int
 
 type Bank interface {
-	Render(h template.HTML, t *text.Template) error
+	Render(h template.HTML, t *text.Template, r *random.Rand) error
 }
 `})
 	files, err := generate(t.Context(), Options{Dir: dir, Type: "Bank"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"\t\"html/template\"\n", "\ttemplate_ \"text/template\"\n", "h template.HTML, t *template_.Template) error"} {
+	for _, want := range []string{"\t\"html/template\"\n", "\ttemplate_ \"text/template\"\n", "\trand_ \"math/rand\"\n",
+		"h template.HTML, t *template_.Template, r *rand_.Rand) error"} {
 		if !bytes.Contains(files[0].text, []byte(want)) {
 			t.Errorf("got %s\nwant it to have %q", files[0].text, want)
 		}

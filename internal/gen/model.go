@@ -50,7 +50,7 @@ func newService(ctx context.Context, src *source, name string) (*service, error)
 		return nil, err
 	}
 	for _, f := range slices.SortedStableFunc(iface.Methods(), func(a, b *types.Func) int { return cmp.Compare(a.Pos(), b.Pos()) }) {
-		m, err := newMethod(f, src.field(ctx, f))
+		m, err := newMethod(src.types, f, src.field(ctx, f))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", src.at(f.Pos()), f.Name(), src.orBroken(err))
 		}
@@ -160,7 +160,7 @@ func (s *service) checkNames(src *source) error {
 	return nil
 }
 
-func newMethod(f *types.Func, field *ast.Field) (*method, error) {
+func newMethod(own *types.Package, f *types.Func, field *ast.Field) (*method, error) {
 	if !f.Exported() {
 		return nil, fmt.Errorf("the method is not exported, so others cannot call it")
 	}
@@ -178,22 +178,22 @@ func newMethod(f *types.Func, field *ast.Field) (*method, error) {
 	if !isPythonName(m.name) {
 		return nil, fmt.Errorf("%s is no name that Python could call: choose another with %sname", m.name, markPrefix)
 	}
-	if err := m.addParams(f.Signature().Params()); err != nil {
+	if err := m.addParams(own, f.Signature().Params()); err != nil {
 		return nil, err
 	}
-	if err := m.addResults(f.Signature().Results()); err != nil {
+	if err := m.addResults(own, f.Signature().Results()); err != nil {
 		return nil, err
 	}
 	return m, m.checkMarks()
 }
 
-func (m *method) addParams(params *types.Tuple) error {
+func (m *method) addParams(own *types.Package, params *types.Tuple) error {
 	for v := range params.Variables() {
 		if len(m.params) == 0 && !m.ctx && isNamed(v.Type(), "context", "Context") {
 			m.ctx = true
 			continue
 		}
-		if err := checkType(v.Type()); err != nil {
+		if err := checkType(own, v.Type()); err != nil {
 			return wrap("parameter", v.Name(), err)
 		}
 		p := variable{v.Name(), keywordName(v.Name()), v.Type()}
@@ -205,14 +205,14 @@ func (m *method) addParams(params *types.Tuple) error {
 	return nil
 }
 
-func (m *method) addResults(results *types.Tuple) error {
+func (m *method) addResults(own *types.Package, results *types.Tuple) error {
 	last := results.Len() - 1
 	if last < 0 || !types.Identical(results.At(last).Type(), errorType) {
 		return fmt.Errorf("its last result is not an error, and every call from afar can fail: add one")
 	}
 	for i := range last {
 		v := results.At(i)
-		if err := checkType(v.Type()); err != nil {
+		if err := checkType(own, v.Type()); err != nil {
 			return wrap("result", v.Name(), err)
 		}
 		m.results = append(m.results, variable{name: v.Name(), typ: v.Type()})
@@ -238,8 +238,9 @@ func (m *method) hasParam(name string) bool {
 
 var errorType = types.Universe.Lookup("error").Type()
 
-// checkType says why values of a type cannot travel.  What only shows at run time, such as the fields of a struct, is left to the serializers.
-func checkType(t types.Type) error {
+// checkType says why values of a type cannot travel, or why the package own cannot name it.  What only shows at run time, such as the fields of a
+// struct, is left to the serializers.
+func checkType(own *types.Package, t types.Type) error {
 	if isNamed(t, "context", "Context") {
 		return fmt.Errorf("a context is the first parameter, or none")
 	}
@@ -259,13 +260,32 @@ func checkType(t types.Type) error {
 	}
 	switch t := types.Unalias(t).(type) {
 	case *types.Pointer:
-		return checkType(t.Elem())
+		return checkType(own, t.Elem())
 	case *types.Slice:
-		return checkType(t.Elem())
+		return checkType(own, t.Elem())
 	case *types.Array:
-		return checkType(t.Elem())
+		return checkType(own, t.Elem())
 	case *types.Map:
-		return cmp.Or(checkType(t.Key()), checkType(t.Elem()))
+		return cmp.Or(checkType(own, t.Key()), checkType(own, t.Elem()))
+	case *types.Named:
+		return checkNamed(own, t)
+	}
+	return nil
+}
+
+// checkNamed looks for names that other packages keep to themselves, which methods of embedded interfaces may have.
+func checkNamed(own *types.Package, t *types.Named) error {
+	obj := t.Obj()
+	if obj.Pkg() == nil || obj.Pkg() == own {
+		return nil
+	}
+	path := "/" + obj.Pkg().Path() + "/"
+	internal := strings.LastIndex(path, "/internal/")
+	switch {
+	case !obj.Exported():
+		return fmt.Errorf("type %s is not exported, so package %s cannot name it", types.TypeString(t, packageName), own.Name())
+	case internal >= 0 && !strings.HasPrefix("/"+own.Path()+"/", path[:internal+1]):
+		return fmt.Errorf("type %s is of an internal package, %s, that package %s cannot import", types.TypeString(t, packageName), obj.Pkg().Path(), own.Name())
 	}
 	return nil
 }
