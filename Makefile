@@ -6,6 +6,7 @@ export PCLUSTER_PYTHON ?= $(CURDIR)/.venv/bin/python
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME ?= 20s
+VALUES ?= 5000
 BENCHTIME ?= 1s
 
 .PHONY: help
@@ -44,6 +45,12 @@ test-examples: build venv ## Pyro5's own examples with our name server, and with
 	@go build -o bin/examples5 ./internal/examples5
 	bin/examples5 -python $(PCLUSTER_PYTHON) $(EXAMPLES)
 
+.PHONY: test-java
+test-java: ## a Java program with Pyrolite, a JDK and Maven are installed if they are missing
+	@scripts/java.sh
+	go vet -tags java ./internal/pyrolite
+	go test -tags java -count=1 -timeout 5m ./internal/pyrolite
+
 .PHONY: lint
 lint: ## formatting, vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$files" ] || { echo "not formatted: $$files"; exit 1; }
@@ -66,7 +73,8 @@ bench-rpc:
 	bin/bench $(BENCHRPC)
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for a while (FUZZTIME=20s)
+fuzz: venv ## every fuzz target for a while (FUZZTIME=20s), random values to and from stock Pyro5 (VALUES=5000)
+	go test -count 1 -v -run TestValues ./internal/interop -values.seed $$(date +%s) -values.count $(VALUES)
 	@set -e; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \

@@ -201,6 +201,7 @@ func TestThreeNodesServe(t *testing.T) {
 	})
 }
 
+// spec: H1
 func TestRestartOfAll(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t, 3)
@@ -253,6 +254,7 @@ func TestRestartWithOtherAddresses(t *testing.T) {
 	})
 }
 
+// spec: H2
 func TestLeaderKilledUnderWrites(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t, 3)
@@ -401,6 +403,7 @@ func TestPrepareSeesExactState(t *testing.T) {
 	}
 }
 
+// spec: H2
 func TestMinorityRefuses(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t, 3)

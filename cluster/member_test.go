@@ -221,6 +221,7 @@ func small(_ int, o *Options) {
 	o.raftConfig = smallLogs
 }
 
+// spec: H1
 func TestSnapshotAndRestart(t *testing.T) {
 	t.Parallel()
 	nodes := newCluster(t, 3, small)

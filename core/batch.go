@@ -19,21 +19,38 @@ const batchMethod = "<batch>"
 //
 // The server runs the calls one after the other; the first one that raises an exception is the last one.  It belongs to one goroutine at a time.
 type Batch struct {
-	p     *Proxy
+	sender BatchSender
+	calls  BatchCalls
+}
+
+// BatchCalls are the calls of a batch that is being sent.
+type BatchCalls struct {
 	names []string
 	calls []any
 }
 
+// BatchSender is who sends batches: a [Proxy], or the proxy of an object group.
+type BatchSender interface {
+	// SendBatch makes the calls and stores the list of what came of them in out; nil means that nobody waits.  Its errors are those of Call ([Caller]).
+	SendBatch(ctx context.Context, calls BatchCalls, out *any) error
+}
+
+// NewBatch returns an empty batch for s.
+func NewBatch(s BatchSender) *Batch { return &Batch{sender: s} }
+
 // Batch returns an empty batch of calls of the object.
-func (p *Proxy) Batch() *Batch { return &Batch{p: p} }
+func (p *Proxy) Batch() *Batch { return NewBatch(p) }
 
 // Call adds a call; a last argument of type [Kwargs] holds keyword arguments.  The arguments are read when the batch is sent.
 func (b *Batch) Call(method string, args ...any) *Batch {
 	r := methodRequest(method, args)
-	b.names = append(b.names, method)
-	b.calls = append(b.calls, Tuple{method, Tuple(r.Args), r.Kwargs})
+	b.calls.names = append(b.calls.names, method)
+	b.calls.calls = append(b.calls.calls, Tuple{method, Tuple(r.Args), r.Kwargs})
 	return b
 }
+
+// Methods returns the names of the methods in order, which are not to be changed.
+func (c BatchCalls) Methods() []string { return c.names }
 
 // Do sends the calls, waits for the reply and returns the results in the order of the calls; [Convert] stores one in a variable of a type.  An error
 // is the last thing that is yielded: the exception of the call whose turn it is, or that of a batch that failed as a whole.  That one is as from
@@ -56,40 +73,55 @@ func (b *Batch) Do(ctx context.Context) iter.Seq2[any, error] {
 }
 
 // DoOneway sends the calls and does not wait: nil says that they were written, no more.  The batch is empty afterwards.
-func (b *Batch) DoOneway(ctx context.Context) error { return b.send(ctx, flagOneway, nil) }
+func (b *Batch) DoOneway(ctx context.Context) error {
+	_, err := b.send(ctx, nil)
+	return err
+}
 
-// send makes the batch one call.
-func (b *Batch) send(ctx context.Context, flags uint16, out any) error {
-	names, calls := b.names, b.calls
-	b.names, b.calls = nil, nil
-	if calls == nil {
-		calls = []any{}
+// send sends the calls and forgets them; it returns how many they were.
+func (b *Batch) send(ctx context.Context, out *any) (n int, err error) {
+	calls := b.calls
+	b.calls = BatchCalls{}
+	return len(calls.names), b.sender.SendBatch(ctx, calls, out)
+}
+
+// SendBatch implements [BatchSender].
+func (p *Proxy) SendBatch(ctx context.Context, calls BatchCalls, out *any) error {
+	r := Request{Method: batchMethod, Args: calls.calls}
+	if r.Args == nil {
+		r.Args = []any{}
 	}
-	return b.p.call(ctx, member{strings.Join(names, "\n"), isBatch}, Request{Method: batchMethod, Args: calls}, flagBatch|flags, out)
+	x := member{strings.Join(calls.names, "\n"), isBatch}
+	if out == nil {
+		return p.call(ctx, x, r, flagBatch|flagOneway, nil)
+	}
+	return p.call(ctx, x, r, flagBatch, out)
 }
 
 // results sends the batch and takes its results apart: those before the first exception, and that.
 func (b *Batch) results(ctx context.Context) ([]any, error) {
-	names := b.names
 	var reply any
-	if err := b.send(ctx, 0, &reply); err != nil {
+	n, err := b.send(ctx, &reply)
+	if err != nil {
 		return nil, err
 	}
 	results, ok := sequence(reply)
-	if !ok || len(results) > len(names) {
-		return nil, &LocalError{Executed: true, Err: protocolError("results of %d calls are %s", len(names), describe(reply))}
+	if !ok || len(results) > n {
+		return nil, badResults("results of %d calls are %s", n, describe(reply))
 	}
-	if len(results) > 0 {
-		last := len(results) - 1
+	if last := len(results) - 1; last >= 0 {
 		if e, ok := wrappedException(results[last]); ok {
 			return results[:last], e
 		}
 	}
-	if len(results) < len(names) {
-		err := fmt.Errorf("core: %w", protocolError("results of %d calls are only %d", len(names), len(results)))
-		return results, &LocalError{Executed: true, Err: err}
+	if len(results) < n {
+		return results, badResults("results of %d calls are only %d", n, len(results))
 	}
 	return results, nil
+}
+
+func badResults(format string, args ...any) error {
+	return &LocalError{Executed: true, Err: fmt.Errorf("core: %w", protocolError(format, args...))}
 }
 
 // wrappedException returns the exception that stands for the result of a call in a batch.

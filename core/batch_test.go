@@ -125,3 +125,20 @@ func TestBatchFails(t *testing.T) {
 		t.Errorf("got %v, %v, want a TransportError after writing", got, err)
 	}
 }
+
+// TestOnewayBatch is not answered.
+func TestOnewayBatch(t *testing.T) {
+	t.Parallel()
+	flags := make(chan uint16, 1)
+	uri := fakeServer(t, func(c *rawClient) {
+		if c.welcome() {
+			flags <- c.receive().flags
+		}
+	})
+	if err := proxyFor(t, uri, ProxyOptions{}).Batch().Call("m").DoOneway(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, flags); got&(flagBatch|flagOneway) != flagBatch|flagOneway {
+		t.Errorf("got flags %x", got)
+	}
+}

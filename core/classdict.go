@@ -237,8 +237,13 @@ func uriObject(u *URI, v any) error {
 	return nil
 }
 
+// proxyFromState reads the state of a proxy: its address, three sets of names, the handshake, and the serializer.  Pyrolite sends the names, a
+// timeout, the handshake, and a number of retries.
 func proxyFromState(state any) (ProxyState, error) {
 	s, ok := sequence(state)
+	if ok && len(s) == 7 {
+		s = append(s[:4:4], s[5], nil)
+	}
 	if !ok || len(s) != 6 {
 		return ProxyState{}, fmt.Errorf("%s with a state that is no tuple of 6", proxyClass)
 	}

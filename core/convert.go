@@ -56,10 +56,14 @@ func convertResult(out any, method string, value any) error {
 	if convertBasic(out, value) {
 		return nil
 	}
-	if err := convertAt("result", convertInto(out, value)); err != nil {
-		return fmt.Errorf("core: %s: %w", method, err)
+	err := convertInto(out, value)
+	switch {
+	case err == nil:
+		return nil
+	case method == "__getattr__":
+		return fmt.Errorf("core: %w", convertAt("attribute", err))
 	}
-	return nil
+	return fmt.Errorf("core: %s: %w", method, convertAt("result", err))
 }
 
 // convertBasic does the frequent cases without reflection.
@@ -569,23 +573,37 @@ func convertMap(dst reflect.Value, value any, depth int) error {
 
 func convertStruct(dst reflect.Value, value any, depth int) error {
 	fields := structFields(dst.Type())
-	dst.SetZero()
-	err := eachItem(value, func(key, v any) error {
-		for _, f := range fields {
-			if f.name == key {
-				field, err := fieldForWriting(dst, f.index)
-				if err == nil {
-					err = convert(field, v, depth+1)
-				}
-				return convertAt("."+f.name, err)
+	var items map[string]any
+	switch v := value.(type) {
+	case map[string]any:
+		items = v
+	case ClassDict:
+		items = v.Attrs
+	case Dict:
+		items = make(map[string]any, len(v))
+		for _, p := range v {
+			if name, ok := p.Key.(string); ok {
+				items[name] = p.Value
 			}
 		}
-		return nil
-	})
-	if errors.Is(err, errNoDict) {
+	default:
 		return convertMismatch(dst, value)
 	}
-	return err
+	dst.SetZero()
+	for _, f := range fields { // in their order, so that the error is always the same
+		v, ok := items[f.name]
+		if !ok {
+			continue
+		}
+		field, err := fieldForWriting(dst, f.index)
+		if err == nil {
+			err = convert(field, v, depth+1)
+		}
+		if err != nil {
+			return convertAt("."+f.name, err)
+		}
+	}
+	return nil
 }
 
 // fieldForWriting returns a field, making the embedded structs on the way to it.

@@ -539,7 +539,7 @@ func (m *Method) runDirect(call *servedCall, args []any) (any, error) {
 	if err := m.Direct(call, &Decoder{values: args, boxed: true, left: len(args), method: m}, &result); err != nil {
 		return nil, err
 	}
-	if result.n > 1 {
+	if result.n > 1 || result.n < 0 {
 		return nil, errResultCount(m, result.n)
 	}
 	return value.value, nil

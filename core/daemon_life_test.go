@@ -22,6 +22,7 @@ func start(f func() error) <-chan error {
 	return done
 }
 
+// spec: O20
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	d, err := Listen("127.0.0.1:0", DaemonOptions{DrainTimeout: 500 * time.Millisecond})
@@ -141,6 +142,7 @@ func TestCloseEndsMethods(t *testing.T) {
 	within(t, d.served) // both methods have seen their contexts end
 }
 
+// spec: O18
 func TestServe(t *testing.T) {
 	t.Parallel()
 	t.Run("ends with its context", func(t *testing.T) {
@@ -222,6 +224,7 @@ func (m *meter) Enter() {
 	m.now.Add(-1)
 }
 
+// spec: O8
 func TestSerial(t *testing.T) {
 	t.Parallel()
 	d := serve(t, DaemonOptions{})
@@ -254,6 +257,8 @@ func TestSerial(t *testing.T) {
 }
 
 // TestCircularCalls goes from A to B and back to A.
+//
+// spec: S7
 func TestCircularCalls(t *testing.T) {
 	t.Parallel()
 	d := serve(t, DaemonOptions{})
@@ -310,6 +315,8 @@ func TestCircularCalls(t *testing.T) {
 }
 
 // TestDaemonObject calls what every daemon offers, as proxies do.
+//
+// spec: A6 O11
 func TestDaemonObject(t *testing.T) {
 	t.Parallel()
 	_, d, _ := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -350,6 +357,7 @@ func TestDaemonObject(t *testing.T) {
 	}
 }
 
+// spec: A5 A6 O3 O5
 func TestRegister(t *testing.T) {
 	t.Parallel()
 	d, err := Listen("127.0.0.1:0", DaemonOptions{Advertise: "bank.example:7"})
@@ -373,6 +381,7 @@ func TestRegister(t *testing.T) {
 	}
 }
 
+// spec: O12 O14 X5
 func TestAdvertise(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -418,6 +427,7 @@ func TestAdvertise(t *testing.T) {
 	}
 }
 
+// spec: O13
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
@@ -481,6 +491,8 @@ func (r logRecords) WithAttrs([]slog.Attr) slog.Handler { return r }
 func (r logRecords) WithGroup(string) slog.Handler      { return r }
 
 // TestPanicTraceback shows where a method panicked.
+//
+// spec: R3
 func TestPanicTraceback(t *testing.T) {
 	t.Parallel()
 	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})

@@ -278,6 +278,8 @@ func TestConnectOK(t *testing.T) {
 }
 
 // TestReactions is the table of what a daemon does to messages after the handshake.
+//
+// spec: O1 R5
 func TestReactions(t *testing.T) {
 	t.Parallel()
 	account, d, _ := serveAccount(t, DaemonOptions{MaxMessageBytes: 1000}, ProxyOptions{})

@@ -150,6 +150,7 @@ func accountOptions() ObjectOptions {
 	}
 }
 
+// spec: C1 C2 C3 C6 S11
 func TestCall(t *testing.T) {
 	t.Parallel()
 	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})

@@ -156,7 +156,7 @@ func (c *turn) finishDirect(call *servedCall, m message, method *Method, start i
 	case e.err != nil:
 		c.out = e.b[:start]
 		return c.replyError(call, m, msgpackSerializer{}, TypeError.New("result of %s() cannot be sent: %v", method.Name, e.err), nil)
-	case e.n > 1:
+	case e.n > 1 || e.n < 0:
 		c.out = e.b[:start]
 		return c.replyError(call, m, msgpackSerializer{}, errResultCount(method, e.n), nil)
 	case e.n == 0:

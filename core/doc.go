@@ -15,6 +15,10 @@
 //	var balance int
 //	err := p.Call(ctx, "deposit", &balance, "irmen", 100)
 //
+// Beyond single calls, a proxy sends batches ([Proxy.Batch]), reads streams ([Stream]), calls containers as Python's syntax does ([Len], [Items]), and
+// can be a value itself ([ProxyState]).  What goes along with calls, annotations and correlation ids, is in their contexts ([WithAnnotations]).
+// Addresses as people write them are read by [ParseReference].
+//
 // From the bottom up: frame.go is the codec of messages (pure functions over bytes), the serializers (serpent.go,
 // marshal.go, json.go, msgpack.go) turn payloads into the values described in value.go, conn.go is one connection,
 // and proxy.go and daemon.go are the two ends.

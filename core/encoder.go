@@ -123,9 +123,15 @@ func (e *Encoder) reset(b []byte, s Serializer) { *e = Encoder{b: b, s: s} }
 type boxing struct {
 	Serializer
 	value any
+	tuple Tuple // that is being written; nil if there is none
 }
 
 func (b *boxing) AppendValue(dst []byte, v any) ([]byte, error) {
+	if b.tuple != nil {
+		b.tuple = append(b.tuple, v)
+		b.value = b.tuple
+		return dst, nil
+	}
 	b.value = v
 	return dst, nil
 }

@@ -142,3 +142,28 @@ func serveBank() (uri core.URI, stop func()) {
 		<-served
 	}
 }
+
+// A batch sends several calls in one message; the first exception ends it.
+func ExampleBatch() {
+	uri, stop := serveBank()
+	defer stop()
+	p := core.NewProxy(uri, core.ProxyOptions{})
+	defer p.Close()
+
+	b := p.Batch()
+	b.Call("deposit", "irmen", 100)
+	b.Call("deposit", "irmen", 20)
+	b.Call("deposit", "irmen", -1)
+	b.Call("deposit", "irmen", 1000)
+	for balance, err := range b.Do(context.Background()) {
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println(balance)
+	}
+	// Output:
+	// 100
+	// 120
+	// ValueError: cannot deposit -1
+}

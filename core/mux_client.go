@@ -122,14 +122,14 @@ func (m *muxConn) retire() {
 	m.mu.Lock()
 	m.retired = true
 	m.mu.Unlock()
-	m.c.proxy.leave(m)
+	m.c.proxy.mux.CompareAndSwap(m, nil)
 	m.endIfIdle()
 }
 
-// endIfIdle ends a connection that is retired once nobody waits for a reply on it.
+// endIfIdle ends a connection that is retired once nobody waits for a reply on it and all is written.
 func (m *muxConn) endIfIdle() {
 	m.mu.Lock()
-	idle := m.retired && m.inflight.Load() == m.given.Load()
+	idle := m.retired && m.inflight.Load() == m.given.Load() && len(m.out) == 0 && !m.flushing.Load()
 	m.mu.Unlock()
 	if idle {
 		m.fail(ErrClosed)
@@ -225,7 +225,7 @@ func (m *muxConn) postLocked() error {
 			m.writeLocked()
 		}()
 	}
-	if m.err != nil {
+	if m.err != nil && m.written < m.queued {
 		return m.c.fault(opSend, true, m.err)
 	}
 	return nil
@@ -274,6 +274,11 @@ func (m *muxConn) writeLocked() {
 	}
 	m.flushing.Store(false)
 	m.room.Broadcast()
+	if m.retired && m.err == nil {
+		m.mu.Unlock()
+		m.endIfIdle()
+		m.mu.Lock()
+	}
 }
 
 // writeError is why a connection ended whose requests could not be written.

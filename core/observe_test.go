@@ -287,6 +287,7 @@ func TestManyMethodsOfAProxy(t *testing.T) {
 	}
 }
 
+// spec: G2
 func TestLogHandlerAddsTheCallID(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -18,7 +18,6 @@ func (p *Proxy) Release() {
 		p.drop(c)
 	}
 	if m := p.mux.Load(); m != nil && p.mux.CompareAndSwap(m, nil) {
-		m.flush() // of oneway calls
 		m.retire()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -429,25 +430,148 @@ func TestProxyOnConnFails(t *testing.T) {
 	}
 }
 
-// TestProxyOnConnClose closes while a call waits.
+// TestProxyOnConnClose closes while a call waits: for the metadata, or for its own reply.
 func TestProxyOnConnClose(t *testing.T) {
 	t.Parallel()
-	arrived := make(chan struct{})
-	p, own := givenPair(t, ProxyOptions{}, func(c *rawClient) {
-		c.receive()
-		close(arrived)
-	})
-	done := make(chan error, 1)
-	go func() { done <- p.Call(t.Context(), "m", nil) }()
-	within(t, arrived)
-	p.Close()
-	if err := within(t, done); !errors.Is(err, ErrClosed) {
-		t.Errorf("got %v, want ErrClosed", err)
+	for name, answered := range map[string]int{"metadata": 0, "reply": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arrived := make(chan struct{})
+			p, own := givenPair(t, ProxyOptions{}, func(c *rawClient) {
+				for range answered {
+					m := c.receive()
+					meta := map[string]any{"methods": Set{"m"}, "oneway": Set{}, "attrs": Set{}}
+					c.send(header{typ: msgResult, serializer: m.serializer, seq: m.seq}, nil, c.value(m.serializer, meta))
+				}
+				c.receive()
+				close(arrived)
+			})
+			done := make(chan error, 1)
+			go func() { done <- p.Call(t.Context(), "m", nil) }()
+			within(t, arrived)
+			p.Close()
+			if err := within(t, done); !errors.Is(err, ErrClosed) {
+				t.Errorf("got %v, want ErrClosed", err)
+			}
+			if err := p.Call(t.Context(), "m", nil); !errors.Is(err, ErrClosed) {
+				t.Errorf("closed: got %v", err)
+			}
+			if err := own.SetDeadline(time.Time{}); err != nil {
+				t.Errorf("the connection was closed: %v", err)
+			}
+		})
 	}
-	if err := p.Call(t.Context(), "m", nil); !errors.Is(err, ErrClosed) {
-		t.Errorf("closed: got %v", err)
+}
+
+// TestCloseAfterRelease ends calls that were under way when their connection was released.
+func TestCloseAfterRelease(t *testing.T) {
+	t.Parallel()
+	for name, opts := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, _, p := serveAccount(t, DaemonOptions{}, opts)
+			done := make(chan error, 1)
+			go func() { done <- p.Call(t.Context(), "block", nil, "x") }()
+			within(t, a.entered)
+			p.Release()
+			p.Close()
+			if err := within(t, done); !errors.Is(err, ErrClosed) {
+				t.Errorf("got %v, want ErrClosed", err)
+			}
+		})
 	}
-	if err := own.SetDeadline(time.Time{}); err != nil {
-		t.Errorf("the connection was closed: %v", err)
+}
+
+// TestReleaseAfterOneway loses no call that is not waited for, and closes all connections.
+func TestReleaseAfterOneway(t *testing.T) {
+	t.Parallel()
+	for name, opts := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			closed := make(chan struct{}, 100)
+			opts.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := new(net.Dialer).DialContext(ctx, network, address)
+				return &noticedConn{Conn: nc, closed: closed}, err
+			}
+			a, _, p := serveAccount(t, DaemonOptions{}, opts)
+			for range 50 {
+				if err := p.CallOneway(t.Context(), "block", "x"); err != nil {
+					t.Fatal(err)
+				}
+				p.Release()
+			}
+			for range 50 {
+				within(t, a.entered)
+				within(t, closed)
+			}
+			close(a.release)
+		})
 	}
+}
+
+// TestReleaseOfStuckConnection does not wait for a peer that does not read.
+func TestReleaseOfStuckConnection(t *testing.T) {
+	t.Parallel()
+	for name, opts := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
+			stuck := make(chan struct{})
+			first := true
+			opts.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				nc, err := new(net.Dialer).DialContext(ctx, network, address)
+				if err == nil && first {
+					first = false
+					return &stuckConn{Conn: nc, stuck: stuck, closed: make(chan struct{})}, nil
+				}
+				return nc, err
+			}
+			q := proxyFor(t, p.URI(), opts)
+			done := make(chan error, 1)
+			go func() { done <- q.CallOneway(t.Context(), "echo", strings.Repeat("x", 1<<20)) }()
+			within(t, stuck)
+			if err := q.Reconnect(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := q.Call(t.Context(), "echo", nil, 1); err != nil {
+				t.Error(err)
+			}
+			q.Close()
+			if err := within(t, done); err == nil {
+				t.Error("the call that was stuck: no error")
+			}
+		})
+	}
+}
+
+// stuckConn takes the handshake, and nothing more.
+type stuckConn struct {
+	net.Conn
+	writes int
+	stuck  chan<- struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *stuckConn) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 1 {
+		return c.Conn.Write(b)
+	}
+	if c.writes == 2 {
+		close(c.stuck)
+	}
+	<-c.closed
+	return 0, net.ErrClosed
+}
+
+func (c *stuckConn) SetWriteDeadline(d time.Time) error {
+	if !d.IsZero() {
+		c.once.Do(func() { close(c.closed) })
+	}
+	return c.Conn.SetWriteDeadline(d)
+}
+
+func (c *stuckConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }

@@ -70,6 +70,8 @@ func proxyFor(t testing.TB, uri URI, opts ProxyOptions) *Proxy {
 }
 
 // TestScriptedReplies is the table of what a proxy does with what servers send.
+//
+// spec: C13 R6
 func TestScriptedReplies(t *testing.T) {
 	t.Parallel()
 	exception := func(class ExceptionClass, text string, traceback ...string) any {
@@ -186,6 +188,7 @@ func TestScriptedReplies(t *testing.T) {
 	}
 }
 
+// spec: C5 C16
 func TestHandshakeFailures(t *testing.T) {
 	t.Parallel()
 	answer := func(typ uint8, serializer uint8, v any) func(c *rawClient) {
@@ -357,6 +360,8 @@ type resolverFunc func(URI) (URI, error)
 func (f resolverFunc) Resolve(_ context.Context, u URI) (URI, error) { return f(u) }
 
 // TestResolveAtEveryConnect moves the object.
+//
+// spec: A2
 func TestResolveAtEveryConnect(t *testing.T) {
 	t.Parallel()
 	_, d1, _ := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -376,6 +381,8 @@ func TestResolveAtEveryConnect(t *testing.T) {
 }
 
 // TestRestartIsInvisible stops a server between calls, whose connections the proxies keep, and starts another one at its address.
+//
+// spec: C9 O15
 func TestRestartIsInvisible(t *testing.T) {
 	t.Parallel()
 	uri := URI{Protocol: "PYRO", Object: "account", Host: "127.0.0.1"}
@@ -442,6 +449,8 @@ func TestStaleWithoutPeek(t *testing.T) {
 }
 
 // TestMethodIsNoLongerOneway has a server that is replaced, behind a connection that nobody can look at, by one whose method answers.
+//
+// spec: C6
 func TestMethodIsNoLongerOneway(t *testing.T) {
 	t.Parallel()
 	var connects atomic.Int32
@@ -493,6 +502,7 @@ func (c *plainConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// spec: C13
 func TestContextEndsCall(t *testing.T) {
 	t.Parallel()
 	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Plain: true})
@@ -652,6 +662,7 @@ func TestConnectTimeout(t *testing.T) {
 	})
 }
 
+// spec: C11
 func TestProxyClose(t *testing.T) {
 	t.Parallel()
 	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -668,6 +679,7 @@ func TestProxyClose(t *testing.T) {
 	}
 }
 
+// spec: C12
 func TestConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	a, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Plain: true, MaxIdle: 3})
@@ -785,6 +797,7 @@ func TestSequenceWraps(t *testing.T) {
 	}
 }
 
+// spec: C4 C5
 func TestLocalChecks(t *testing.T) {
 	t.Parallel()
 	a, d, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -800,6 +813,9 @@ func TestLocalChecks(t *testing.T) {
 		{"attribute called", p.Call(ctx, "owner", nil), fmt.Sprintf("AttributeError: 'owner' of remote object '%s' is an attribute, not a method", uri)},
 		{"pseudo method", p.Call(ctx, "__getattr__", nil, "owner"),
 			fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute or method '__getattr__'", uri)},
+		{"nested attribute", p.Attr(ctx, "owner.name", nil), fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute 'owner.name'", uri)},
+		{"method of an attribute", p.Call(ctx, "owner.upper", nil),
+			fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute or method 'owner.upper'", uri)},
 		{"unknown attribute", p.Attr(ctx, "nope", nil), fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute 'nope'", uri)},
 		{"method read", p.Attr(ctx, "echo", nil), fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute 'echo'", uri)},
 		{"attribute written", p.SetAttr(ctx, "nope", 1), fmt.Sprintf("AttributeError: remote object '%s' has no exposed attribute 'nope'", uri)},
@@ -840,6 +856,7 @@ func isLocal(err error, executed bool) bool {
 	return ok && e.Executed == executed
 }
 
+// spec: C5
 func TestMetadata(t *testing.T) {
 	t.Parallel()
 	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -866,6 +883,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// spec: S8 S9 S10 O17
 func TestCallContext(t *testing.T) {
 	t.Parallel()
 	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{Serializer: "json"})
@@ -896,6 +914,7 @@ func TestCallContext(t *testing.T) {
 	AnnotateReply(t.Context(), "TEST", nil)
 }
 
+// spec: S9
 func TestReplyAnnotations(t *testing.T) {
 	t.Parallel()
 	_, d, _ := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -961,6 +980,7 @@ func streamServer(t testing.TB, called chan<- string) URI {
 	})
 }
 
+// spec: S1
 func TestStream(t *testing.T) {
 	t.Parallel()
 	called := make(chan string, 100)
@@ -1180,6 +1200,8 @@ func selfSigned(t testing.TB) (tls.Certificate, *x509.CertPool) {
 }
 
 // TestAllSerializers makes a call and reads an attribute in each.
+//
+// spec: C17 Z1
 func TestAllSerializers(t *testing.T) {
 	t.Parallel()
 	_, d, _ := serveAccount(t, DaemonOptions{}, ProxyOptions{})
@@ -1204,6 +1226,8 @@ func TestAllSerializers(t *testing.T) {
 }
 
 // TestProxyAsValue sends a proxy, which arrives as what it knew.
+//
+// spec: C11 Z6
 func TestProxyAsValue(t *testing.T) {
 	t.Parallel()
 	_, _, p := serveAccount(t, DaemonOptions{}, ProxyOptions{})

@@ -458,6 +458,10 @@ func TestRegisteredTypesInCalls(t *testing.T) {
 			if err := p.Attr(t.Context(), "best", &got); err != nil || got.Owner != "best" {
 				t.Errorf("attribute: got %+v, %v", got, err)
 			}
+			var number struct{ Owner int }
+			if err := p.Attr(t.Context(), "best", &number); err == nil || err.Error() != `core: attribute.owner: got str "best", want int` {
+				t.Errorf("attribute that does not fit: got %v", err)
+			}
 			var wrong map[string][]struct{ Owner int }
 			const want = `core: all: result.all[0].owner: got str "irmen", want int`
 			account.Balance = 1

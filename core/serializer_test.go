@@ -125,6 +125,8 @@ func TestSpecVectors(t *testing.T) {
 		{"json", `{"__class__": "a.B", "__exception__": false, "x": 1}`,
 			ClassDict{"a.B", map[string]any{"__exception__": false, "x": int64(1)}}, false},
 		{"json", `{"__class__": "Pyro5.core.URI", "state": ["PYROMETA", "b,a", null, null, null]}`, URI{Protocol: "PYROMETA", Object: "a,b"}, true},
+		{"json", `{"__class__": "Pyro5.client.Proxy", "state": ["PYRO:o@h:1", ["w"], ["m", "w"], [], 0.0, "hello", 0]}`, // from Pyrolite
+			ProxyState{URI: URI{Protocol: "PYRO", Object: "o", Host: "h", Port: 1}, Oneway: []string{"w"}, Methods: []string{"m", "w"}, Handshake: "hello"}, true},
 		{"json", `{"__class__": "float", "value": "nan"}`, ClassDict{"float", map[string]any{"value": "nan"}}, false},
 		{"msgpack", "\x81\xa9__class__\xc4\x03a.B", ClassDict{"a.B", map[string]any{}}, true},
 	}

@@ -12,6 +12,8 @@ import (
 )
 
 // TestBind compares with CPython 3.11 calling a function with these parameters.
+//
+// spec: C2
 func TestBind(t *testing.T) {
 	t.Parallel()
 	param := func(names ...string) (params []Param) {
@@ -73,6 +75,7 @@ func TestBind(t *testing.T) {
 	}
 }
 
+// spec: O2
 func TestIsPrivate(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{
@@ -126,6 +129,7 @@ func errorIf(fail bool) error {
 	return nil
 }
 
+// spec: O1
 func TestReflectServant(t *testing.T) {
 	t.Parallel()
 	o, err := newObject(&shape{Name: "n"}, ObjectOptions{Names: map[string]string{"ID": "ident", "Later": "", "Nothing": "-"}})
@@ -196,6 +200,7 @@ func (streaming) Feed(c chan int)      {}
 func (channels) Items() <-chan int     { return nil }
 func (*fieldAndMethod) Size_() int     { return 0 }
 
+// spec: O1
 func TestRegisterRefuses(t *testing.T) {
 	t.Parallel()
 	nothing := func(context.Context, []any) (any, error) { return nil, nil }

@@ -30,6 +30,7 @@ const (
 	protocolObject = "PYRO"
 	protocolName   = "PYRONAME"
 	protocolMeta   = "PYROMETA"
+	protocolLocal  = "PYROLOC" // of references alone
 )
 
 // unixPrefix begins the location of a unix socket.
@@ -195,6 +196,7 @@ func (u URI) Address() (network, address string) {
 //
 //	PYRO:bank@h1:9090,h2:9090        an object group, without a name server
 //	PYRONAME:bank@n1:9090,n2:9090    a name or a group, and the nodes to ask
+//	PYROLOC:bank@host:port           the same as PYRO: what the daemon knows by that name
 //	PYRO://host:port/guid   PYRONAME://[ns[:port]/]name   PYROLOC://host:port/name    the forms of the Pyro article
 type Reference struct {
 	Protocol  string
@@ -237,10 +239,7 @@ func parseReference(s string) (Reference, error) {
 // parseArticleForm parses what follows "PROTOCOL://".
 func parseArticleForm(protocol, s string) (Reference, error) {
 	location, object, ok := strings.Cut(s, "/")
-	switch {
-	case protocol == "PYROLOC":
-		protocol = protocolObject
-	case protocol == protocolName && !ok:
+	if protocol == protocolName && !ok {
 		location, object = "", s
 	}
 	if object == "" {
@@ -251,6 +250,9 @@ func parseArticleForm(protocol, s string) (Reference, error) {
 
 // newReference checks the parts and completes the locations with the default port.
 func newReference(protocol, object, locations string) (Reference, error) {
+	if protocol == protocolLocal {
+		protocol = protocolObject
+	}
 	r := Reference{Protocol: protocol, Object: object}
 	defaultPort := DefaultPort
 	switch protocol {

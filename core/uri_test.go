@@ -6,6 +6,7 @@ import (
 	"testing"
 )
 
+// spec: A1 A3
 func TestParseURI(t *testing.T) {
 	t.Parallel()
 	object := func(id, host string, port int) URI { return URI{Protocol: "PYRO", Object: id, Host: host, Port: port} }
@@ -55,6 +56,7 @@ func TestParseURI(t *testing.T) {
 	}
 }
 
+// spec: A1 A4
 func TestParseURIRejects(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
@@ -96,6 +98,7 @@ func TestParseURIRejects(t *testing.T) {
 	}
 }
 
+// spec: A1 O13
 func TestURIAddress(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string][2]string{
@@ -114,6 +117,7 @@ func TestURIAddress(t *testing.T) {
 	}
 }
 
+// spec: A1 A2 A3 A4
 func TestParseReference(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -132,6 +136,7 @@ func TestParseReference(t *testing.T) {
 		{in: "PYROMETA:b,a@n1", printed: "PYROMETA:a,b@n1:9090", uris: []string{"PYROMETA:a,b@n1:9090"}},
 		{in: "PYRO://h:1/guid", printed: "PYRO:guid@h:1", uris: []string{"PYRO:guid@h:1"}},
 		{in: "pyroloc://h:1/name", printed: "PYRO:name@h:1", uris: []string{"PYRO:name@h:1"}},
+		{in: "PyroLoc:name@h:1", printed: "PYRO:name@h:1", uris: []string{"PYRO:name@h:1"}},
 		{in: "PYROLOC://h:1,g:2/name", printed: "PYRO:name@h:1,g:2", uris: []string{"PYRO:name@h:1", "PYRO:name@g:2"}},
 		{in: "PYRONAME://bank", printed: "PYRONAME:bank", uris: []string{"PYRONAME:bank"}},
 		{in: "PYRONAME://:Default.bank", printed: "PYRONAME::Default.bank", uris: []string{"PYRONAME::Default.bank"}},
@@ -166,7 +171,7 @@ func TestParseReferenceRejects(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{
 		"", "bank", "PYRO:bank", "PYRO:bank@h1:9090,", "PYRO:bank@h1:9090,h2", "PYRO://h:1", "PYRO://h:1/", "PYRO://h:1/a b",
-		"PYRO://h:1/a@b", "PYRO:///x", "PYROLOC:x@h:1", "PYROLOC://h/x", "PYROMETA://x", "PYRONAME://", "PYRONAME://h///n", "PYROX://h:1/a",
+		"PYRO://h:1/a@b", "PYRO:///x", "PYROLOC:x", "PYROLOC:x@h", "PYROLOC://h/x", "PYROMETA://x", "PYRONAME://", "PYRONAME://h///n", "PYROX://h:1/a",
 	} {
 		if r, err := ParseReference(in); err == nil {
 			t.Errorf("%q: got %+v, want an error", in, r)

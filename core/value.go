@@ -24,7 +24,8 @@ import "time"
 //	datetime          time.Time (msgpack only)    time.Time
 //	Pyro5 URI         URI                         URI
 //	Pyro5 Proxy       ProxyState                  *Proxy, ProxyState
-//	exception         *RemoteError                error
+//	exception         *RemoteError                error ([RegisterError])
+//	registered class  its Go type                 its Go type ([RegisterClass])
 //	other class       ClassDict                   ClassDict
 //
 // Sets and tuples become lists in json and msgpack; serpent turns bytes into a dict of base64 text, which [Convert]

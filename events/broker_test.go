@@ -323,6 +323,7 @@ func numbers(from, to int) []any {
 	return list
 }
 
+// spec: E1 E2 E3 E4 E5 E6
 func TestAcrossNodes(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, "a", "b", "c")
@@ -351,6 +352,8 @@ func TestAcrossNodes(t *testing.T) {
 }
 
 // Values arrive as what they are, whatever serializer the publisher has.
+//
+// spec: E2
 func TestMessageKinds(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, "a", "b")
@@ -372,6 +375,7 @@ func TestMessageKinds(t *testing.T) {
 	}
 }
 
+// spec: E7
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -420,6 +424,8 @@ func contents(q *queue) []any {
 }
 
 // A queue is bounded by bytes, too.
+//
+// spec: E7
 func TestQueueBytes(t *testing.T) {
 	t.Parallel()
 	q := newQueue(DropOldest, MaxQueue, func(dropReason, int) {})
@@ -433,6 +439,8 @@ func TestQueueBytes(t *testing.T) {
 }
 
 // Publishers wait for a subscriber with the policy Block, whatever node it is at, and for nobody else.
+//
+// spec: E7
 func TestBlock(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"a", "b"} {
@@ -467,6 +475,8 @@ func TestBlock(t *testing.T) {
 }
 
 // A callback whose node dies is called by another one; events are delivered once, in order, and the gap is told.
+//
+// spec: E10
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, "a", "b", "c")
@@ -607,6 +617,8 @@ func TestPassedOn(t *testing.T) {
 }
 
 // A callback that is too slow for the policy Disconnect loses its subscription, and can subscribe again.
+//
+// spec: E8
 func TestCallbackDisconnected(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, "a")

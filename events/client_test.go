@@ -79,6 +79,7 @@ func next(t *testing.T, s *Subscription, losses *int) any {
 	}
 }
 
+// spec: E9
 func TestClient(t *testing.T) {
 	t.Parallel()
 	c := newTestCluster(t, "a", "b")

@@ -303,6 +303,8 @@ func TestSubscriptionEnds(t *testing.T) {
 }
 
 // Subscribing goes on to other nodes unless a node says that it cannot be done.
+//
+// spec: E3 E4
 func TestSubscribe(t *testing.T) {
 	t.Parallel()
 	closing := func(context.Context) (string, error) { return "", errNotRunning() }

@@ -84,8 +84,9 @@ type Proxy struct {
 }
 
 var (
-	_ core.Caller  = (*Proxy)(nil)
-	_ core.Invoker = (*Proxy)(nil)
+	_ core.Caller      = (*Proxy)(nil)
+	_ core.Invoker     = (*Proxy)(nil)
+	_ core.BatchSender = (*Proxy)(nil)
 )
 
 // New returns a proxy for the group of that name; it does no I/O.
@@ -117,9 +118,23 @@ func (p *Proxy) Call(ctx context.Context, method string, out any, args ...any) e
 	return p.do(ctx, request{kind: callMethod, name: method, out: out, args: args, contract: p.opts.Contracts[method]})
 }
 
+// CallOneway sends a call to one member and does not wait: nil says that it was written, no more.
+func (p *Proxy) CallOneway(ctx context.Context, method string, args ...any) error {
+	return p.do(ctx, request{kind: oneway, name: method, args: args, contract: p.opts.Contracts[method]})
+}
+
 // Invoke implements core.Invoker.
 func (p *Proxy) Invoke(ctx context.Context, v *core.Invocation) error {
 	return p.do(ctx, request{kind: invoke, name: v.Method(), encoded: v, contract: p.opts.Contracts[v.Method()]})
+}
+
+// Batch returns an empty batch of calls, all of which go to one member.  It may be sent again, when its outcome is unknown, if its methods are
+// read-only, but for one at most that is idempotent.
+func (p *Proxy) Batch() *core.Batch { return core.NewBatch(p) }
+
+// SendBatch implements core.BatchSender.
+func (p *Proxy) SendBatch(ctx context.Context, calls core.BatchCalls, results *any) error {
+	return p.do(ctx, request{kind: batch, name: "__batch__", calls: &calls, out: results})
 }
 
 // Attr implements core.Caller: reading an attribute is a read-only call.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -192,6 +193,22 @@ func (r *fakeReplica) Call(ctx context.Context, method string, out any, args ...
 
 func (r *fakeReplica) Invoke(ctx context.Context, v *core.Invocation) error {
 	return r.do(ctx, v.Method())
+}
+
+func (r *fakeReplica) CallOneway(ctx context.Context, method string, args ...any) error {
+	return r.do(ctx, method)
+}
+
+func (r *fakeReplica) SendBatch(ctx context.Context, calls core.BatchCalls, out *any) error {
+	err := r.do(ctx, strings.Join(calls.Methods(), " "))
+	if err == nil && out != nil {
+		results := make([]any, len(calls.Methods()))
+		for i := range results {
+			results[i] = r.name
+		}
+		*out = results
+	}
+	return err
 }
 
 func (r *fakeReplica) Attr(ctx context.Context, name string, out any) error {

@@ -27,6 +27,7 @@ func checkShares(t *testing.T, got, want map[string]float64) {
 	}
 }
 
+// spec: C19
 func TestPickByTier(t *testing.T) {
 	t.Parallel()
 	member := func(name, zone string, alive bool, weight int) Member {
@@ -95,6 +96,8 @@ func TestPickSkipsTheTried(t *testing.T) {
 
 // Of three that are equal but for one that is slower or busier, the two draws have that one in two of three pairs, and it
 // always loses.
+//
+// spec: C19
 func TestPickOfTwoChoices(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

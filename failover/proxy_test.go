@@ -47,6 +47,8 @@ func callError(t *testing.T, err error, want Outcome) *CallError {
 var idempotent = Options{Contracts: map[string]core.Contract{"get": core.ContractReadOnly, "put": core.ContractIdempotent}}
 
 // What one replica does, and whether the call is sent to the other one.
+//
+// spec: C8
 func TestRetryByOutcomeAndContract(t *testing.T) {
 	t.Parallel()
 	overdrawn := core.ValueError.New("overdrawn")
@@ -135,6 +137,7 @@ func TestEarlierAttemptMayHaveRun(t *testing.T) {
 	}
 }
 
+// spec: C8 C3
 func TestAttributesAreRetried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -176,6 +179,29 @@ func TestInvocationsAreRetried(t *testing.T) {
 		if a.count(&a.calls) == 0 || b.count(&b.ran) != 20 {
 			t.Errorf("got %d calls of the bad replica and %d that the good one ran, want some and 20", a.count(&a.calls), b.count(&b.ran))
 		}
+	})
+}
+
+// spec: C6
+func TestOneway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a", "b")
+		p := g.proxy(t, idempotent)
+		a, b := g.replica("a"), g.replica("b")
+		a.set(refuse)
+		for range 20 {
+			if err := p.CallOneway(t.Context(), "plain"); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second) // a is probed
+		}
+		if a.count(&a.connects) == 0 || b.count(&b.ran) != 20 {
+			t.Errorf("got %d connects of the bad replica and %d calls that the good one ran, want some and 20", a.count(&a.connects), b.count(&b.ran))
+		}
+		a.set(cutOff)
+		b.set(cutOff)
+		callError(t, p.CallOneway(t.Context(), "plain"), Unknown)
 	})
 }
 
@@ -378,6 +404,7 @@ func TestEveryMemberOncePerRound(t *testing.T) {
 	})
 }
 
+// spec: C8
 func TestPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -430,6 +457,7 @@ func TestNewMemberServesACallUnderWay(t *testing.T) {
 	})
 }
 
+// spec: C19
 func TestRefusedMemberIsEjectedAndProbed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -27,6 +27,8 @@ const (
 type endpoint interface {
 	core.Caller
 	core.Invoker
+	core.BatchSender
+	CallOneway(ctx context.Context, method string, args ...any) error
 	Metadata(ctx context.Context) (core.Metadata, error)
 	Ping(ctx context.Context) error
 }

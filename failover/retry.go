@@ -24,6 +24,7 @@ type request struct {
 	value    any // of writeAttr
 	args     []any
 	encoded  *core.Invocation // in place of out and args
+	calls    *core.BatchCalls // in place of args; out is nil or a *any
 	contract core.Contract    // as the caller declares it
 }
 
@@ -34,6 +35,8 @@ const (
 	readAttr
 	writeAttr
 	invoke
+	batch
+	oneway
 )
 
 func (r *request) send(ctx context.Context, e endpoint) error {
@@ -44,6 +47,11 @@ func (r *request) send(ctx context.Context, e endpoint) error {
 		return e.SetAttr(ctx, r.name, r.value)
 	case invoke:
 		return e.Invoke(ctx, r.encoded)
+	case batch:
+		results, _ := r.out.(*any)
+		return e.SendBatch(ctx, *r.calls, results)
+	case oneway:
+		return e.CallOneway(ctx, r.name, r.args...)
 	}
 	return e.Call(ctx, r.name, r.out, r.args...)
 }
@@ -182,7 +190,7 @@ func (c *call) send(ctx context.Context, r *replica) (class, core.Contract, erro
 			return classifyConnect(err), core.ContractPlain, err
 		}
 	}
-	contract := max(c.req.contract, r.contract(c.req.name))
+	contract := c.contract(r)
 	limit := c.deadline
 	if contract != core.ContractPlain {
 		// Past the fifth round nothing is gained by more patience, and the shift must not overflow.
@@ -198,6 +206,33 @@ func (c *call) send(ctx context.Context, r *replica) (class, core.Contract, erro
 		return class{}, contract, nil
 	}
 	return classify(err), contract, err
+}
+
+// contract is what may be done with the request at r.
+func (c *call) contract(r *replica) core.Contract {
+	if c.req.kind != batch {
+		return max(c.req.contract, r.contract(c.req.name))
+	}
+	return c.batchContract(r)
+}
+
+// batchContract is that of all calls of a batch, one after the other.  Twice A and B is A, B, A, B: even if both are idempotent, B may depend on
+// what A does to what B has changed.  With one of them among calls that change nothing there is no such thing.
+func (c *call) batchContract(r *replica) core.Contract {
+	all := core.ContractReadOnly
+	for _, method := range c.req.calls.Methods() {
+		switch max(c.p.opts.Contracts[method], r.contract(method)) {
+		case core.ContractReadOnly:
+			continue
+		case core.ContractIdempotent:
+			if all == core.ContractReadOnly {
+				all = core.ContractIdempotent
+				continue
+			}
+		}
+		return core.ContractPlain
+	}
+	return all
 }
 
 // blame ejects r for an error, unless the caller ended the call before r could have been expected to answer.

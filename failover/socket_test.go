@@ -471,3 +471,32 @@ func TestExceptionsAreReturnedAsTheyAre(t *testing.T) {
 		t.Errorf("argument that cannot be sent: got %v (%T), not executed", err, err)
 	}
 }
+
+// TestRealBatch sends batches to servers, one of which is down.
+//
+// spec: C7
+func TestRealBatch(t *testing.T) {
+	t.Parallel()
+	l := &ledger{runs: make(map[int]int)}
+	down, up := start(t, "down", l), start(t, "up", l)
+	down.listener.kill()
+	p := newProxy(t, failover.Options{}, down, up)
+	for range 10 {
+		var got []any
+		for result, err := range p.Batch().Call("deposit", 1).Call("deposit", 2).Do(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, result)
+		}
+		if len(got) != 2 {
+			t.Errorf("got %v", got)
+		}
+	}
+	if err := p.Batch().Call("deposit", 3).DoOneway(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := p.Batch().Call("nope").DoOneway(t.Context()); !errors.Is(err, core.AttributeError) {
+		t.Errorf("unknown method: got %v", err)
+	}
+}

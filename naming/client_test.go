@@ -186,6 +186,8 @@ func TestNodeAddress(t *testing.T) {
 }
 
 // One of two nodes dies under load; no call fails and nothing is lost or done twice.
+//
+// spec: H3
 func TestNodeDies(t *testing.T) {
 	t.Parallel()
 	store := newFakeStore()
@@ -320,6 +322,7 @@ func wasThere(there bool, err error) error {
 	return err
 }
 
+// spec: D5
 func TestLookupDelay(t *testing.T) {
 	t.Parallel()
 	unknown := withMeaning(unknownName("a"))
@@ -371,6 +374,7 @@ func TestLookupDelayEndsWithContext(t *testing.T) {
 	})
 }
 
+// spec: A2 A3 H3
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	here, there := newFakeStore(), newFakeStore()

@@ -12,6 +12,7 @@ import (
 	"github.com/pyro-cluster/pyro-cluster/core"
 )
 
+// spec: D3 G1
 func TestReadEnvironment(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -92,6 +93,8 @@ func TestLocateOnThisHost(t *testing.T) {
 }
 
 // The node that answers the broadcast tells of the other, so the client goes on when it dies.
+//
+// spec: D3
 func TestLocateByBroadcast(t *testing.T) {
 	t.Parallel()
 	store := newFakeStore()

@@ -380,6 +380,8 @@ func startRaw(t *testing.T, serve func(net.Conn)) string {
 }
 
 // From the death of a real daemon to the answer that stock clients get.
+//
+// spec: H4
 func TestDeathIsSeen(t *testing.T) {
 	t.Parallel()
 	store, leader := newFakeStore(), &leadership{}

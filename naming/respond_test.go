@@ -60,6 +60,7 @@ func ask(t *testing.T, to net.Addr, datagrams ...string) string {
 	return string(buf[:n])
 }
 
+// spec: D2
 func TestRespond(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, uri, want string }{
@@ -80,6 +81,8 @@ func TestRespond(t *testing.T) {
 
 // Only the exact question is answered.  Datagrams of one sender over loopback stay in order, so an answer to one of the others
 // would come first, and be the wrong one.
+//
+// spec: D1
 func TestRespondKeepsSilent(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
@@ -95,6 +98,7 @@ func TestRespondKeepsSilent(t *testing.T) {
 	}
 }
 
+// spec: D1
 func TestRespondRefusesLongURI(t *testing.T) {
 	t.Parallel()
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")

@@ -54,6 +54,8 @@ type dict = map[string]any
 var own = ownURI.String()
 
 // TestRules follows Pyro5's nameserver.py line by line.
+//
+// spec: N3 N4 N5 N6 N7 N8 N9 N10
 func TestRules(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -363,6 +365,7 @@ func member(id, uri, zone string, weight int, alive bool, reason string) dict {
 	return dict{"id": id, "uri": uri, "zone": zone, "weight": weight, "alive": alive, "reason": reason}
 }
 
+// spec: N11
 func TestEveryArgumentByKeyword(t *testing.T) {
 	t.Parallel()
 	want := map[string][]string{
@@ -501,6 +504,7 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
+// spec: N15
 func TestPrepare(t *testing.T) {
 	t.Parallel()
 	s := newSubject()
@@ -524,6 +528,8 @@ func TestPrepare(t *testing.T) {
 }
 
 // Exactly one of many callers wins, so that register can serve as a lock.
+//
+// spec: N14
 func TestRegisterSafeIsAtomic(t *testing.T) {
 	t.Parallel()
 	s := newSubject()

@@ -31,7 +31,7 @@ func newCall(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call OBJECT METHOD [ARG...]",
 		Short: "Call a method of an object or of an object group",
-		Long: `call calls a method and prints its result: text as it is, everything else as JSON.
+		Long: `call calls a method and prints its result: text as it is, everything else as JSON, and the items of a stream one by one as they come.
 
 OBJECT is a URI:
   PYRONAME:bank                     a name or an object group, known to the nodes of --ns
@@ -144,13 +144,12 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	if f.idempotent {
 		opts.Contracts = map[string]core.Contract{member: core.ContractIdempotent}
 	}
-	if f.oneway {
-		return callOneway(ctx, target, opts.Proxy, member, args)
-	}
 	p := failover.New(target.Name, fixed(target), opts)
 	defer p.Close()
 	var result any
 	switch {
+	case f.oneway:
+		return p.CallOneway(ctx, member, args...)
 	case !f.attr:
 		err = p.Call(ctx, member, &result, args...)
 	case len(args) == 1:
@@ -161,26 +160,7 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	if err != nil {
 		return err
 	}
-	return g.printResult(out, result)
-}
-
-// callOneway sends the call to the first member that takes it, those that are alive first.
-func callOneway(ctx context.Context, target failover.Group, opts core.ProxyOptions, method string, args []any) error {
-	err := fmt.Errorf("group %s has no member", target.Name)
-	for _, alive := range []bool{true, false} {
-		for _, m := range target.Members {
-			if m.Alive != alive {
-				continue
-			}
-			p := core.NewProxy(m.URI, opts)
-			err = p.CallOneway(ctx, method, args...)
-			p.Close()
-			if failover.OutcomeOf(err) != failover.NotExecuted {
-				return err
-			}
-		}
-	}
-	return err
+	return g.printResult(ctx, out, result)
 }
 
 // explain says what is known of a call that failed.  An exception of the method is a plain failure, whatever its class: the exit codes
@@ -200,7 +180,11 @@ func (f *callFlags) explain(stderr io.Writer, target, member string, err error) 
 	case !isUnanswered(err):
 		return err
 	case failover.OutcomeOf(err) == failover.NotExecuted:
-		return &failure{exitUnreachable, fmt.Errorf("%s of %s did not run: %w", member, target, rootCause(err)), "check that its servers run"}
+		code, hint := unanswered(rootCause(err))
+		if hint == hintReach {
+			hint = "check that its servers run"
+		}
+		return &failure{code, fmt.Errorf("%s of %s did not run: %w", member, target, rootCause(err)), hint}
 	}
 	return &failure{exitFailed, fmt.Errorf("%s of %s may have run: %w", member, target, rootCause(err)), "find out before calling again"}
 }

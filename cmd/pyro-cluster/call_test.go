@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
+	"iter"
 	"math"
 	"math/big"
 	"reflect"
@@ -88,9 +91,44 @@ func TestPrintResult(t *testing.T) {
 				want = c.text
 			}
 			var got strings.Builder
-			err := (&globals{output: output}).printResult(&got, c.value)
+			err := (&globals{output: output}).printResult(t.Context(), &got, c.value)
 			if err != nil || got.String() != want+"\n" {
 				t.Errorf("%s as %s: got %q, %v, want %q", c.name, output, got.String(), err, want+"\n")
+			}
+		}
+	}
+}
+
+// fakeStream yields items and then an error, if there is one.
+type fakeStream struct {
+	items []any
+	err   error
+}
+
+func (s fakeStream) All(context.Context) iter.Seq2[any, error] {
+	return func(yield func(any, error) bool) {
+		for _, item := range s.items {
+			if !yield(item, nil) {
+				return
+			}
+		}
+		if s.err != nil {
+			yield(nil, s.err)
+		}
+	}
+}
+
+var _ stream = (*core.Stream)(nil)
+
+func TestPrintStream(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for output, want := range map[string]string{"table": "a\n[\n  1\n]\n", "json": "\"a\"\n[\n  1\n]\n"} {
+		for _, err := range []error{nil, broken} {
+			var out strings.Builder
+			got := (&globals{output: output}).printResult(t.Context(), &out, fakeStream{[]any{"a", []any{1}}, err})
+			if got != err || out.String() != want {
+				t.Errorf("%s: got %q, %v, want %q, %v", output, out.String(), got, want, err)
 			}
 		}
 	}

@@ -77,7 +77,7 @@ Exit codes: 0 done; 1 the operation failed; 2 wrong usage; 3 nothing reachable, 
 	flags.DurationVar(&g.timeout, "timeout", 10*time.Second, "for the whole operation, retries included")
 	g.secure.add(flags)
 	flags.VarP(&enum{&g.output, []string{"table", "json"}}, "output", "o", "how results are printed")
-	root.AddCommand(newServer(g), newDev(g), newNS(g), newCall(g), newEvents(g), newCluster(g), newLoadtest(g), newVersion(g))
+	root.AddCommand(newServer(g), newDev(g), newNS(g), newCall(g), newEvents(g), newCluster(g), newLoadtest(g), newGen(), newVersion(g))
 	root.SetHelpCommand(newHelp(root))
 	return root
 }

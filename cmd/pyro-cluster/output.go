@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"reflect"
 	"slices"
@@ -51,8 +53,24 @@ func printable(r rune) rune {
 	return r
 }
 
-// printResult writes what a call returned: text as it is, everything else as JSON.
-func (g *globals) printResult(w io.Writer, v any) error {
+// stream is a result whose items come one by one: a *core.Stream.
+type stream interface {
+	All(ctx context.Context) iter.Seq2[any, error]
+}
+
+// printResult writes what a call returned: text as it is, everything else as JSON, and of a stream each item when it comes.
+func (g *globals) printResult(ctx context.Context, w io.Writer, v any) error {
+	if s, ok := v.(stream); ok {
+		for item, err := range s.All(ctx) {
+			if err == nil {
+				err = g.printResult(ctx, w, item)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if s, ok := v.(string); ok && g.output != "json" {
 		_, err := fmt.Fprintln(w, s)
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,7 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/events"
 	"github.com/pyro-cluster/pyro-cluster/internal/testcert"
 )
 
@@ -82,6 +86,15 @@ func TestSecureNode(t *testing.T) {
 		t.Errorf("call: got %q", got)
 	}
 	must(t, ask(known, "loadtest", "run", "PYRONAME:loadtest", "--work", "add=1,lookup=1", "--duration", "200ms", "--warmup", "0s", "--callers", "2", "--slo", "errors=0")...)
+	// The node calls subscribers by TLS, too.
+	called := serveListener(t, uri, core.TLSFileOptions{Cert: member, Key: memberKey, CA: ours.File})
+	must(t, ask(known, "events", "pub", "alerts", "fire")...)
+	select {
+	case <-called:
+	case <-time.After(deadline):
+		t.Error("the subscriber was not called")
+	}
+
 	// So it can be told from one that serves without TLS, which is probed as often.
 	plain := start(t, "loadtest", "serve", "--alone").line("serving ")
 	must(t, ask(known, "ns", "join", "loadtest", strings.TrimPrefix(plain, "serving "), "--member", "plain")...)
@@ -110,6 +123,42 @@ func TestSecureNode(t *testing.T) {
 	if r := cli(t, ask(known, "ns", "lookup", "bank")...); r.code != exitUnreachable {
 		t.Errorf("old authority after the change: exit %d, %q", r.code, r.lastLine())
 	}
+}
+
+// serveListener serves a callback by TLS that subscribes to alerts, and returns when it is called.
+func serveListener(t *testing.T, node core.URI, opts core.TLSFileOptions) (called <-chan struct{}) {
+	t.Helper()
+	files, err := core.NewTLSFiles(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := core.Listen("127.0.0.1:0", core.DaemonOptions{TLS: files.Server()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan struct{}, 1)
+	listener, err := d.Register("listener", &core.Servant{Class: "Listener", Methods: []core.Method{
+		{Name: "event", Params: []core.Param{{Name: "event"}}, Func: func(context.Context, []any) (any, error) {
+			calls <- struct{}{}
+			return nil, nil
+		}},
+	}}, core.ObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(context.Background()) }()
+	t.Cleanup(func() {
+		d.Close()
+		<-served
+	})
+	node.Object = events.ObjectID
+	p := core.NewProxy(node, core.ProxyOptions{TLSSource: files.Config, Handshake: "open sesame"})
+	defer p.Close()
+	if err := p.Call(t.Context(), "subscribe", nil, "alerts", core.NewProxy(listener, core.ProxyOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	return calls
 }
 
 // TestLocalByDefault: what nobody was told to open to others is bound to localhost, and 0.0.0.0 is never published.

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pyro-cluster/pyro-cluster/core"
 	"github.com/pyro-cluster/pyro-cluster/naming"
 )
@@ -40,6 +42,39 @@ func uriOf(t *testing.T, line string) core.URI {
 	return uri
 }
 
+// TestDatagramsOnLoopback: on loopback a node answers no datagrams unless told to, as Pyro5's name server.
+//
+// spec: D2
+func TestDatagramsOnLoopback(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		args []string
+		want int
+	}{
+		{"localhost", nil, 0},
+		{"loopback", []string{"--host", "127.0.0.2"}, 0},
+		{"loopback, told to", []string{"--host", "127.0.0.2", "--udp-port", "9091"}, 9091},
+		{"another address", []string{"--host", "192.0.2.1", "--insecure"}, 9091},
+		{"another address, told not to", []string{"--host", "192.0.2.1", "--insecure", "--udp-port", "0"}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := &serverFlags{secure: new(security), profile: "lan", logLevel: "error", logFormat: "text"}
+			cmd := &cobra.Command{}
+			f.add(cmd)
+			if err := cmd.ParseFlags(append([]string{"--data-dir", "d", "--expect", "1"}, tt.args...)); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := f.config(cmd)
+			if err != nil || cfg.udpPort != tt.want {
+				t.Errorf("%q: got port %d, %v, want %d", tt.args, cfg.udpPort, err, tt.want)
+			}
+		})
+	}
+}
+
+// spec: H11 T1
 func TestServerAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -63,6 +63,7 @@ func check(m *manifests) problems {
 	return *p
 }
 
+// spec: T4
 func TestRules(t *testing.T) {
 	t.Parallel()
 	for install := range installs {

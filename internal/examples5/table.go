@@ -87,11 +87,11 @@ var examples = []example{
 		sender.ends(0)
 		listener.sees(`(?s)a=42, b=hello world, c=.*a=42, b=hello world, c=`)
 	}, differs: []difference{dates}},
-	{name: "callback", play: func(s *stage) {
+	{name: "callback", inGo: true, play: func(s *stage) {
 		s.server("server.py").prints("example.callback")
 		s.client("client.py").prints("done!").ends(0)
 	}, differs: []difference{sorted}},
-	{name: "callback that fails", play: func(s *stage) {
+	{name: "callback that fails", inGo: true, play: func(s *stage) {
 		server := s.server("server2.py")
 		server.prints("example.callback2")
 		s.client("client2.py").prints("callback 1 received", "callback 2 received", "integer division or modulo by zero")

@@ -12,6 +12,8 @@ import (
 )
 
 // TestChat has a Go and a Python program in one channel, each at a node of its own.
+//
+// spec: E1 E2 E3 E9
 func TestChat(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()

@@ -108,6 +108,8 @@ func unpack(t *testing.T, archive []byte) (u unpacked) {
 }
 
 // TestImage makes the image as "make image" does, twice, and runs what is in it.
+//
+// spec: T4
 func TestImage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

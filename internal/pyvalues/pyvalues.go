@@ -59,9 +59,9 @@ func object(v any) string {
 	case map[string]any:
 		return mapText(v)
 	case core.Dict:
-		items := make(map[string]string)
-		for _, p := range v {
-			items[Text(p.Key)] = Text(p.Value)
+		items := make([]string, len(v)) // nan can be a key more than once
+		for i, p := range v {
+			items[i] = Text(p.Key) + ":" + Text(p.Value)
 		}
 		return dict(items)
 	case core.ClassDict:
@@ -112,18 +112,14 @@ func unique(items []any) string {
 }
 
 func mapText(m map[string]any) string {
-	items := make(map[string]string, len(m))
+	items := make([]string, 0, len(m))
 	for k, v := range m {
-		items[Text(k)] = Text(v)
+		items = append(items, Text(k)+":"+Text(v))
 	}
 	return dict(items)
 }
 
-func dict(items map[string]string) string {
-	s := make([]string, 0, len(items))
-	for k, v := range items {
-		s = append(s, k+":"+v)
-	}
-	slices.Sort(s)
-	return "{" + strings.Join(s, ",") + "}"
+func dict(items []string) string {
+	slices.Sort(items)
+	return "{" + strings.Join(items, ",") + "}"
 }

@@ -47,7 +47,7 @@ const ours = "pyro-cluster"
 
 func systems() []system {
 	return []system{
-		{ours, peer.Pyro(), "core.Daemon and core.Proxy, msgpack, a connection for each caller; W5: CallOneway, a write each"},
+		{ours, peer.Pyro(), "core.Daemon and core.Proxy with generated code, msgpack, callers share a connection; W5: one-way calls, written together"},
 		{"rawtcp", rawTCP(), "bare TCP, as many bytes each way as a call of pyro-cluster, a connection for each caller; W5: a write each"},
 		{"netrpc", netRPC(), "net/rpc of the standard library with gob, callers share a connection; W5: asynchronous calls, 1,024 under way"},
 		{"grpc-go", grpcGo(), "google.golang.org/grpc without TLS, callers share a connection; W5: a client stream"},

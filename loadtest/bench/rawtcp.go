@@ -52,7 +52,7 @@ const (
 const (
 	rawNumber      = 9                                 // an integer of 8 bytes
 	rawAddBody     = 1 + 6 + 4 + 1 + rawNumber + 3 + 1 // "add", and 12345
-	rawEchoBody    = 1 + 6 + 5 + 1 + 1                 // "echo", beside its argument
+	rawEchoBody    = 1 + 6 + 5 + 1 + 1                 // "text" or "blob", beside its argument
 	rawNoteBody    = 1 + 6 + 5 + 1 + rawNumber + 1
 	rawReceiveBody = 1 + 6 + 9 + 1 + 1
 	rawTextHead    = 3 // of a text of 1 KiB

@@ -43,6 +43,7 @@ func TestBadInput(t *testing.T) {
 		{"callers of one-way messages", "client -addr a -work W5 -concurrency 2", "one caller", true},
 		{"too many idle connections", "client -addr a -work W6 -idle 1000000", "-idle", true},
 		{"negative idle connections", "client -addr a -work W6 -idle -1", "-idle", true},
+		{"dynamic calls of events", "client -addr 127.0.0.1:1 -work W7 -dynamic", "refused", false},
 		{"process ids", "client -addr a -server-pids 1,x", `"1,x"`, true},
 		{"process id 0", "client -addr a -server-pids 0", `"0"`, true},
 		{"a process id that none can have", "client -addr a -server-pids 2147483647", "2147483647", true},
@@ -68,6 +69,15 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("%q: printed %q", args, &out)
 			}
 		})
+	}
+}
+
+func TestDynamicOfOne(t *testing.T) {
+	t.Parallel()
+	p := Pyro()
+	p.Dynamic = nil
+	if err := Main(t.Context(), p, []string{"server", "-dynamic"}, io.Discard); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "-dynamic") {
+		t.Errorf("got %v, want that there is one way to call", err)
 	}
 }
 

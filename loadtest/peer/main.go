@@ -23,8 +23,8 @@ func (e usageError) Is(target error) bool { return target == ErrUsage }
 
 func usagef(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
 
-const usage = `Usage: server -work W
-       client -work W -addr TOKEN [-duration 3s] [-warmup 800ms] [-server-pids PID,...] [-ctl HOST:PORT] [-concurrency N] [-idle N]
+const usage = `Usage: server -work W [-dynamic]
+       client -work W -addr TOKEN [-dynamic] [-duration 3s] [-warmup 800ms] [-server-pids PID,...] [-ctl HOST:PORT] [-concurrency N] [-idle N]
 
 server prints "ADDR TOKEN pids=PID ctl=HOST:PORT" and serves until SIGTERM.
 client measures that server and prints one JSON object.
@@ -51,6 +51,7 @@ type options struct {
 	idle       int
 	serverPIDs []int
 	ctl        string
+	dynamic    bool
 }
 
 // Main is a program for p: args are "server" or "client" and their flags, stdout gets what the driver waits for.  The server runs until
@@ -73,6 +74,11 @@ func Main(ctx context.Context, p Peer, args []string, stdout io.Writer) error {
 		return printHelp(stdout)
 	case err != nil:
 		return fmt.Errorf("%s: %w", command, err)
+	}
+	if o.dynamic {
+		p = *p.Dynamic
+	}
+	switch {
 	case command == "server":
 		err = serve(ctx, p, o.work, stdout)
 	case o.addr == "":
@@ -101,6 +107,7 @@ func newFlags(p Peer) (fs *flag.FlagSet, check func() (options, error)) {
 	fs.IntVar(&o.idle, "idle", 1000, "connections with a call a second in W6")
 	pids := fs.String("server-pids", "", "`processes` whose CPU and memory are the server's, separated by commas")
 	fs.StringVar(&o.ctl, "ctl", "", "`host:port` that counts the server's allocations")
+	fs.BoolVar(&o.dynamic, "dynamic", false, "call by name, in place of generated code, if the system has both")
 	return fs, func() (options, error) { return o.checked(p, *name, *pids) }
 }
 
@@ -140,6 +147,8 @@ func (o options) checked(p Peer, name, pids string) (options, error) {
 		return o, usagef("-concurrency: got %d, want 0 to %d", o.callers, maxCallers)
 	case o.work.newCaller == nil && o.callers > 1:
 		return o, usagef("-concurrency: got %d, but %s has one caller", o.callers, o.work.name)
+	case o.dynamic && p.Dynamic == nil:
+		return o, usagef("-dynamic: this system has one way to call")
 	case o.idle < 0 || o.idle > maxCallers:
 		return o, usagef("-idle: got %d, want 0 to %d", o.idle, maxCallers)
 	}

@@ -78,4 +78,6 @@ type Peer struct {
 	// ServeBroker and DialBroker are the same for events; nil if the system has none.
 	ServeBroker func(ctx context.Context, ln net.Listener) error
 	DialBroker  func(ctx context.Context, address string) (Broker, error)
+	// Dynamic is the system with calls by name, in place of calls by code that was generated; nil if it has no such choice.
+	Dynamic *Peer
 }

@@ -23,22 +23,27 @@ func TestProcesses(t *testing.T) {
 	always := []string{"work", "calls", "secs", "rate", "cli_cpu_us", "srv_cpu_us", "cli_allocs", "srv_allocs", "conns"}
 	latency := []string{"p50_us", "p99_us", "p999_us", "max_us", "srv_rss_mb"}
 	for _, row := range []struct {
-		work  string
-		flags []string
-		conns int
-		keys  []string // that the line has beside those that all have
+		work   string
+		flags  []string
+		server []string
+		conns  int
+		keys   []string // that the line has beside those that all have
 	}{
-		{"W1", nil, 1, latency},
-		{"W2", nil, 64, latency},
-		{"W3", []string{"-concurrency", "5"}, 5, latency},
-		{"W4", nil, 1, append([]string{"mb_s"}, latency...)},
-		{"W5", nil, 1, nil},
-		{"W6", []string{"-concurrency", "3", "-idle", "20"}, 23, append([]string{"idle_rate", "idle_p99_us"}, latency...)},
-		{"W7", nil, 11, nil},
+		{"W1", nil, nil, 1, latency},
+		{"W2", nil, nil, 1, latency},
+		{"W3", []string{"-concurrency", "5"}, nil, 1, latency},
+		{"W4", nil, nil, 1, append([]string{"mb_s"}, latency...)},
+		{"W5", nil, nil, 1, nil},
+		{"W6", []string{"-concurrency", "3", "-idle", "20"}, nil, 21, append([]string{"idle_rate", "idle_p99_us"}, latency...)},
+		{"W7", nil, nil, 11, nil},
+		{"W2", []string{"-dynamic"}, []string{"-dynamic"}, 1, latency},
+		{"W3", []string{"-dynamic"}, nil, 1, latency},
+		{"W4", nil, []string{"-dynamic"}, 1, append([]string{"mb_s"}, latency...)},
+		{"W5", []string{"-dynamic"}, []string{"-dynamic"}, 1, nil},
 	} {
-		t.Run(row.work, func(t *testing.T) {
+		t.Run(fmt.Sprint(row.work, row.flags, row.server), func(t *testing.T) {
 			t.Parallel()
-			server := startServer(t, row.work)
+			server := startServer(t, row.work, row.server...)
 			flags := append([]string{"-duration", "200ms", "-warmup", "10ms"}, row.flags...)
 			line := runProcess(t, append(clientFlags(t, server, row.work), flags...)...)
 			var r Result
@@ -74,11 +79,11 @@ type serverProcess struct {
 	fields  []string // of its line, after ADDR
 }
 
-func startServer(t *testing.T, work string) serverProcess {
+func startServer(t *testing.T, work string, flags ...string) serverProcess {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	p, err := spawn.Start("server", childCommand("server", "-work", work))
+	p, err := spawn.Start("server", childCommand(append([]string{"server", "-work", work}, flags...)...))
 	if err != nil {
 		t.Fatal(err)
 	}

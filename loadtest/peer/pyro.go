@@ -10,127 +10,101 @@ import (
 // PyroObject is the id of the object that the server of [Pyro] serves.
 const PyroObject = "bench"
 
-// Pyro is this project's object layer: package core at both ends, with msgpack, many calls at once on one connection.  Its event server is that
-// of one node which keeps its state in memory: events do not pass through the log of a cluster.
+// Pyro is this project's object layer: package core at both ends with a generated proxy and skeleton, msgpack, many calls at once on one connection;
+// or, as its Dynamic, calls by name of an object that reflection describes.  Its event server is that of one node which keeps its state in memory: events
+// do not pass through the log of a cluster.
 func Pyro() Peer {
-	return Peer{Mux: true, Serve: servePyro, Dial: dialPyro, ServeBroker: serveEvents, DialBroker: dialEvents}
+	typed := Peer{Mux: true, Serve: serveTyped, Dial: dialTyped, ServeBroker: serveEvents, DialBroker: dialEvents}
+	dynamic := typed
+	dynamic.Serve, dynamic.Dial = serveDynamic, dialDynamic
+	typed.Dynamic = &dynamic
+	return typed
 }
 
-func servePyro(ctx context.Context, ln net.Listener, s *Service) error {
+func serveTyped(ctx context.Context, ln net.Listener, s *Service) error {
+	return servePyro(ctx, ln, benchServant(object{s}), core.ObjectOptions{})
+}
+
+func serveDynamic(ctx context.Context, ln net.Listener, s *Service) error {
+	return servePyro(ctx, ln, object{s}, core.ObjectOptions{
+		Names:  map[string]string{"EchoString": "text", "EchoBytes": "blob"},
+		Oneway: []string{"note"},
+	})
+}
+
+func servePyro(ctx context.Context, ln net.Listener, obj any, opts core.ObjectOptions) error {
 	d, err := core.NewDaemon(ln, core.DaemonOptions{})
 	if err != nil {
 		return err
 	}
-	if _, err := d.Register(PyroObject, pyroServant(s), core.ObjectOptions{}); err != nil {
+	if _, err := d.Register(PyroObject, obj, opts); err != nil {
 		d.Close()
 		return err
 	}
 	return d.Serve(ctx)
 }
 
-// pyroServant is written as "pyro-cluster gen" does it.
-func pyroServant(s *Service) *core.Servant {
-	one := []core.Param{{Name: "v"}}
-	return &core.Servant{Class: "Bench", Methods: []core.Method{
-		{Name: "add", Params: []core.Param{{Name: "a"}, {Name: "b"}}, Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
-			a, b := args.Int64(), args.Int64()
-			if err := args.Err(); err != nil {
-				return err
-			}
-			result.Int64(s.Add(a, b))
-			return nil
-		}},
-		{Name: "echo", Params: one, Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
-			text := args.String()
-			if err := args.Err(); err != nil {
-				return err
-			}
-			result.String(text)
-			return nil
-		}},
-		{Name: "echo_bytes", Params: one, Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
-			b := args.Bytes()
-			if err := args.Err(); err != nil {
-				return err
-			}
-			result.Bytes(b)
-			return nil
-		}},
-		{Name: "note", Params: one, Oneway: true, Direct: func(_ context.Context, args *core.Decoder, _ *core.Encoder) error {
-			args.Int64()
-			s.Note()
-			return args.Err()
-		}},
-		{Name: "received", Direct: func(_ context.Context, _ *core.Decoder, result *core.Encoder) error {
-			result.Int64(s.Received())
-			return nil
-		}},
-	}}
-}
-
-func dialPyro(_ context.Context, address string) (Conn, error) {
+func dialPyro(address string) (*core.Proxy, error) {
 	uri, err := core.ParseURI("PYRO:" + PyroObject + "@" + address)
 	if err != nil {
 		return nil, err
 	}
-	return pyroConn{core.NewProxy(uri, core.ProxyOptions{Serializer: "msgpack"})}, nil
+	return core.NewProxy(uri, core.ProxyOptions{Serializer: "msgpack"}), nil
 }
 
-// pyroConn is a proxy.
-type pyroConn struct{ proxy *core.Proxy }
-
-func (c pyroConn) Add(ctx context.Context, a, b int64) (int64, error) {
-	call := core.NewInvocation("add")
-	defer call.Free()
-	call.Args.Int64(a)
-	call.Args.Int64(b)
-	if err := c.proxy.Invoke(ctx, call); err != nil {
-		return 0, err
-	}
-	sum := call.Result.Int64()
-	return sum, call.Result.Err()
-}
-
-func (c pyroConn) EchoString(ctx context.Context, s string) (string, error) {
-	call := core.NewInvocation("echo")
-	defer call.Free()
-	call.Args.String(s)
-	if err := c.proxy.Invoke(ctx, call); err != nil {
-		return "", err
-	}
-	echo := call.Result.String()
-	return echo, call.Result.Err()
-}
-
-func (c pyroConn) EchoBytes(ctx context.Context, p []byte) ([]byte, error) {
-	call := core.NewInvocation("echo_bytes")
-	defer call.Free()
-	call.Args.Bytes(p)
-	if err := c.proxy.Invoke(ctx, call); err != nil {
+func dialTyped(_ context.Context, address string) (Conn, error) {
+	proxy, err := dialPyro(address)
+	if err != nil {
 		return nil, err
 	}
-	echo := call.Result.Bytes()
-	return echo, call.Result.Err()
+	return typedConn{newBenchProxy(proxy), proxy}, nil
 }
 
-func (c pyroConn) Oneway(ctx context.Context, v int64) error {
-	call := core.NewInvocation("note")
-	defer call.Free()
-	call.Oneway()
-	call.Args.Int64(v)
-	return c.proxy.Invoke(ctx, call)
+// typedConn calls through a generated proxy.
+type typedConn struct {
+	*benchProxy
+	proxy *core.Proxy
 }
 
-func (c pyroConn) Flush(context.Context) error { return nil } // messages are written soon, without being told
+func (c typedConn) Oneway(ctx context.Context, v int64) error { return c.Note(ctx, v) }
+func (c typedConn) Flush(context.Context) error               { return nil } // messages are written soon, without being told
+func (c typedConn) Close() error                              { return c.proxy.Close() }
 
-func (c pyroConn) Received(ctx context.Context) (int64, error) {
-	call := core.NewInvocation("received")
-	defer call.Free()
-	if err := c.proxy.Invoke(ctx, call); err != nil {
-		return 0, err
+func dialDynamic(_ context.Context, address string) (Conn, error) {
+	proxy, err := dialPyro(address)
+	if err != nil {
+		return nil, err
 	}
-	n := call.Result.Int64()
-	return n, call.Result.Err()
+	return dynamicConn{proxy}, nil
 }
 
-func (c pyroConn) Close() error { return c.proxy.Close() }
+// dynamicConn calls by name.
+type dynamicConn struct{ proxy *core.Proxy }
+
+func (c dynamicConn) Add(ctx context.Context, a, b int64) (sum int64, err error) {
+	err = c.proxy.Call(ctx, "add", &sum, a, b)
+	return sum, err
+}
+
+func (c dynamicConn) EchoString(ctx context.Context, s string) (echo string, err error) {
+	err = c.proxy.Call(ctx, "text", &echo, s)
+	return echo, err
+}
+
+func (c dynamicConn) EchoBytes(ctx context.Context, p []byte) (echo []byte, err error) {
+	err = c.proxy.Call(ctx, "blob", &echo, p)
+	return echo, err
+}
+
+func (c dynamicConn) Oneway(ctx context.Context, v int64) error {
+	return c.proxy.CallOneway(ctx, "note", v)
+}
+
+func (c dynamicConn) Flush(context.Context) error { return nil }
+
+func (c dynamicConn) Received(ctx context.Context) (n int64, err error) {
+	err = c.proxy.Call(ctx, "received", &n)
+	return n, err
+}
+
+func (c dynamicConn) Close() error { return c.proxy.Close() }

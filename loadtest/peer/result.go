@@ -16,7 +16,7 @@ type Result struct {
 
 	ClientCPU    float64 `json:"cli_cpu_us"` // microseconds of CPU a call
 	ServerCPU    float64 `json:"srv_cpu_us"`
-	ClientAllocs float64 `json:"cli_allocs,omitempty"` // heap objects a call
+	ClientAllocs float64 `json:"cli_allocs"` // heap objects a call
 	ServerAllocs float64 `json:"srv_allocs,omitempty"`
 
 	Conns       int     `json:"conns"`

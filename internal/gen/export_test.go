@@ -1,0 +1,4 @@
+package gen
+
+// SnakeCase is for tests from outside.
+var SnakeCase = snakeCase
