@@ -116,9 +116,6 @@ func (e *Encoder) fail(err error) {
 // Err returns the first error.
 func (e *Encoder) Err() error { return e.err }
 
-// reset makes it write to b.
-func (e *Encoder) reset(b []byte, s Serializer) { *e = Encoder{b: b, s: s} }
-
 // boxing is what an Encoder keeps a value with, rather than to encode it.
 type boxing struct {
 	Serializer

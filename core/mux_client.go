@@ -44,6 +44,8 @@ type muxConn struct {
 	closed   chan struct{}
 	end      sync.Once
 
+	checking sync.Mutex // held by who looks whether the connection can be used
+
 	large     *slot // whose reply is being read straight into its memory
 	largeHead header
 }
@@ -571,11 +573,22 @@ func (m *muxConn) endIfRetired() {
 
 // isQuiet reports whether a connection on which nothing is under way can be used.
 func (m *muxConn) isQuiet() bool {
-	if m.inflight.Load() != 0 || !m.leading.CompareAndSwap(false, true) {
+	if m.inflight.Load() != 0 {
 		return true // who reads finds out
+	}
+	m.checking.Lock() // one looks, and the others wait for what it sees
+	defer m.checking.Unlock()
+	if m.stillOpen() != nil {
+		return false
+	}
+	if m.inflight.Load() != 0 || !m.leading.CompareAndSwap(false, true) {
+		return true
 	}
 	quiet := m.c.isQuiet() || m.inflight.Load() != 0 // what came may be for a call that was made meanwhile
 	m.handOver()
+	if !quiet {
+		m.fail(io.EOF)
+	}
 	return quiet
 }
 
@@ -585,7 +598,6 @@ func (m *muxConn) roundTrip(ctx context.Context, encode func(b []byte, seq uint1
 		return m.c.fault(opSend, false, contextError(ctx))
 	}
 	if !m.isQuiet() {
-		m.fail(io.EOF)
 		return errRetired
 	}
 	s, err := m.send(true, encode)
@@ -739,7 +751,6 @@ func (m *muxConn) post(ctx context.Context, v *Invocation, encode func(b []byte,
 		return m.c.fault(opSend, false, contextError(ctx))
 	}
 	if !m.flushing.Load() && !m.isQuiet() {
-		m.fail(io.EOF)
 		return errRetired
 	}
 	_, err := m.send(false, encode)

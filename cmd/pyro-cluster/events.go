@@ -61,7 +61,7 @@ A message that is JSON is sent as what it means (5, true, null, [1,2], {"a":1}, 
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) < 2:
-				return usageError(fmt.Errorf("got %s, want TOPIC MESSAGE...", count(len(args), "argument")), seeHelp(cmd))
+				return usageError(fmt.Errorf("got %s, want a TOPIC and at least one MESSAGE", count(len(args), "argument")), seeHelp(cmd))
 			case args[1] == "-" && len(args) > 2:
 				return usageError(errors.New("- and messages exclude each other"), "give one of them")
 			}
@@ -160,7 +160,7 @@ Lost events are told on standard error.  --timeout is for the beginning only.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usageError(errors.New("got no arguments, want PATTERN..."), seeHelp(cmd))
+				return usageError(errors.New("got no arguments, want at least one PATTERN"), seeHelp(cmd))
 			case f.count < 0:
 				return usageError(fmt.Errorf("--count is %d", f.count), "give a number of events, or 0 for no end")
 			}
