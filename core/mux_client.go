@@ -46,7 +46,8 @@ type muxConn struct {
 
 	checking sync.Mutex // held by who looks whether the connection can be used
 
-	large     *slot // whose reply is being read straight into its memory
+	poller    *poller // of who leads
+	large     *slot   // whose reply is being read straight into its memory
 	largeHead header
 }
 
@@ -71,7 +72,7 @@ const (
 )
 
 func newMuxConn(c *clientConn) *muxConn {
-	m := &muxConn{c: c, lead: make(chan struct{}, 1), closed: make(chan struct{})}
+	m := &muxConn{c: c, lead: make(chan struct{}, 1), closed: make(chan struct{}), poller: newPoller(c.nc)}
 	m.room.L = &m.mu
 	m.slots.Store(new([]*slot))
 	return m
@@ -431,6 +432,13 @@ func (m *muxConn) step(me *slot) (n int, err error) {
 		return n, err
 	}
 	w := m.c.wire
+	if me != nil && m.inflight.Load() == 1 {
+		w.r.poll(m.poller) // a lone caller
+	}
+	if w.r.Buffered() >= missing {
+		n, _, err = m.deliverAll(me)
+		return n, err
+	}
 	if err := w.r.fill(missing); err != nil {
 		return 0, torn2(err, w.r.Buffered())
 	}

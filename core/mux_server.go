@@ -19,9 +19,11 @@ const maxCallsConn = 1024
 // that call.  Methods that were found to take long run on goroutines of their own from then on, until they are short again.
 type muxServer struct {
 	*serverConn
-	out   combiner
-	calls sync.WaitGroup // goroutines that lead or run methods
-	room  chan struct{}  // a token for each call beside the leading goroutine
+	out    combiner
+	calls  sync.WaitGroup // goroutines that lead or run methods
+	poller *poller        // of who leads
+	room   chan struct{}  // a token for each call beside the leading goroutine
+	bytes  budget         // of the requests of those calls
 
 	ctx     context.Context // of all calls; kept for those who take the lead
 	running atomic.Uint64   // number of the call that the leading goroutine runs; 0 if it runs none
@@ -33,7 +35,7 @@ type muxServer struct {
 }
 
 func newMuxServer(ctx context.Context, c *serverConn) *muxServer {
-	s := &muxServer{serverConn: c, ctx: ctx, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{})}
+	s := &muxServer{serverConn: c, ctx: ctx, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{}), poller: newPoller(c.nc)}
 	s.out.init(func(b []byte) error {
 		_, err := c.write(b)
 		return err
@@ -56,6 +58,7 @@ func (s *muxServer) end() { s.once.Do(func() { close(s.ended) }) }
 // lead serves requests until the connection ends or another goroutine leads.  Calls are numbered from next on.
 func (s *muxServer) lead(t *turn, next uint64) {
 	defer s.recoverBug(s.ctx)
+	served, wrote := 0, 0 // requests, and those of them whose replies were written
 	replaced := false
 	defer func() {
 		if !replaced {
@@ -68,7 +71,12 @@ func (s *muxServer) lead(t *turn, next uint64) {
 				return
 			}
 			t.out = keepLarge(t.out)
+			if served-wrote == 1 && !s.d.draining.Load() {
+				s.r.poll(s.poller) // one call at a time: the next one may come soon
+			}
+			wrote = served
 		}
+		served++
 		m, err := s.nextRequest()
 		if err != nil {
 			if errors.Is(err, ProtocolError) {
@@ -166,6 +174,7 @@ func (s *muxServer) start(m message) bool {
 	case <-s.ctx.Done():
 		return false
 	}
+	s.bytes.take(len(m.annotations)+len(m.payload), s.d.opts.MaxMessageBytes)
 	j := jobs.Get().(*job)
 	j.s, j.serverConn = s, s.serverConn
 	j.request = append(append(j.request[:0], m.annotations...), m.payload...)
@@ -177,6 +186,7 @@ func (s *muxServer) start(m message) bool {
 func (j *job) run() {
 	s := j.s
 	defer func() { <-s.room }()
+	defer s.bytes.give(len(j.request))
 	defer s.recoverBug(s.ctx)
 	r, method := j.directMethod(&j.message)
 	timed := method
@@ -193,6 +203,31 @@ func (j *job) run() {
 	calls := j.calls
 	*j = job{turn: turn{out: out, calls: calls}, request: request}
 	jobs.Put(j)
+}
+
+// budget bounds the memory for requests that wait for their methods: together they have no more than one alone may have.
+type budget struct {
+	mu   sync.Mutex
+	used int
+	gave sync.Cond
+}
+
+// take waits until there is room for n bytes.
+func (b *budget) take(n, limit int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gave.L = &b.mu
+	for b.used > 0 && b.used+n > limit {
+		b.gave.Wait()
+	}
+	b.used += n
+}
+
+func (b *budget) give(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= n
+	b.gave.Signal()
 }
 
 // pace says whether a method is short enough to be run by the goroutine that reads requests.

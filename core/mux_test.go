@@ -561,3 +561,26 @@ func TestCombinerFails(t *testing.T) {
 		}
 	}
 }
+
+// Requests that wait for their methods together take no more memory than one may.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b budget
+		b.take(70, 100)
+		b.take(30, 100)
+		var large atomic.Bool
+		go func() { b.take(200, 100); large.Store(true) }() // alone it may
+		synctest.Wait()
+		b.give(30)
+		synctest.Wait()
+		if large.Load() {
+			t.Error("200 of 100 bytes were taken beside 70")
+		}
+		b.give(70)
+		synctest.Wait()
+		if !large.Load() {
+			t.Error("200 of 100 bytes were not taken although nothing else was")
+		}
+	})
+}

@@ -73,6 +73,18 @@ func (rb *readBuffer) fill(n int) error {
 	return io.ErrNoProgress
 }
 
+// poll reads what comes soon, if nothing was read ahead.
+func (rb *readBuffer) poll(p *poller) {
+	if p == nil || rb.Buffered() > 0 {
+		return
+	}
+	rb.makeRoom(headerBytes)
+	if n := p.wait(rb.b[rb.w:]); n > 0 {
+		rb.w += n
+		rb.adapt()
+	}
+}
+
 func (rb *readBuffer) makeRoom(n int) {
 	size := len(rb.b)
 	for size < n {
