@@ -12,7 +12,7 @@ const (
 	firstStepBytes  = 64 << 10 // of a long body: memory grows as bytes arrive, whatever the header claims
 	growthFactor    = 16       // of that memory
 	writeStepBytes  = 1 << 20  // a write deadline holds for so many bytes
-	flushBytes      = 64 << 10 // replies are written when there are so many, even if more requests wait
+	flushBytes      = 48 << 10 // replies are written when there are so many, even if more requests wait; one more fits into a buffer that is kept
 )
 
 // wire is a connection that speaks messages.  One goroutine at a time may read, one may write.
@@ -105,6 +105,11 @@ func (w *wire) readBody(n int) ([]byte, error) {
 	}
 	w.r.Discard(n)
 	return b, nil
+}
+
+// holds reports whether a payload is the end of w.body, rather than of the read buffer, or inflated.
+func (w *wire) holds(payload []byte) bool {
+	return len(payload) > 0 && len(payload) <= len(w.body) && &payload[len(payload)-1] == &w.body[len(w.body)-1]
 }
 
 // readLarge reads n bytes into w.body.

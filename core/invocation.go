@@ -75,7 +75,7 @@ func (v *Invocation) appendPayload(dst []byte, s Serializer, object string) ([]b
 		return v.appendBoxed(dst, s, object)
 	}
 	start := len(dst)
-	dst = append(dst, 0x94)
+	dst = append(grown(dst, len(v.Args.b)+len(object)+len(v.method)+32), 0x94)
 	dst = appendMsgpackText(dst, object)
 	dst = appendMsgpackText(dst, v.method)
 	dst = appendMsgpackArrayHeader(dst, v.Args.n)
@@ -231,7 +231,7 @@ func (c *clientConn) invokeEncoded(ctx context.Context, v *Invocation, flags uin
 		return nil
 	}
 	payload := m.payload
-	if len(payload) > 0 && len(payload) <= len(c.body) && &payload[len(payload)-1] == &c.body[len(c.body)-1] {
+	if c.holds(payload) {
 		c.body, v.reply = nil, c.body // a large reply goes with the invocation
 	} else {
 		v.reply = append(v.reply[:0], payload...)

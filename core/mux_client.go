@@ -208,6 +208,9 @@ func (m *muxConn) giveBack(s *slot) {
 	m.mu.Unlock()
 }
 
+// keepSharedBytes is the size of the largest buffer for requests that a connection keeps: it is the one of many callers.
+const keepSharedBytes = 1 << 20
+
 // postBytes is how much is left to somebody else to write before the one who posts does it.
 const postBytes = 32 << 10
 
@@ -267,7 +270,9 @@ func (m *muxConn) writeLocked() {
 		n, err := m.c.write(out)
 		m.mu.Lock()
 		m.written += uint64(n)
-		m.spare = keepLarge(out)
+		if m.spare = out[:0]; cap(out) > keepSharedBytes {
+			m.spare = keepLarge(out)
+		}
 		if err != nil {
 			m.mu.Unlock()
 			m.fail(writeError{err})

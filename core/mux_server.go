@@ -177,8 +177,13 @@ func (s *muxServer) start(m message) bool {
 	s.bytes.take(len(m.annotations)+len(m.payload), s.d.opts.MaxMessageBytes)
 	j := jobs.Get().(*job)
 	j.s, j.serverConn = s, s.serverConn
-	j.request = append(append(j.request[:0], m.annotations...), m.payload...)
-	j.message = message{header: m.header, annotations: j.request[:len(m.annotations)], payload: j.request[len(m.annotations):]}
+	j.message = m
+	if s.holds(m.payload) { // a large one goes with its memory
+		j.request, s.body = s.body, nil
+	} else {
+		j.request = append(append(j.request[:0], m.annotations...), m.payload...)
+		j.message.annotations, j.message.payload = j.request[:len(m.annotations)], j.request[len(m.annotations):]
+	}
 	s.calls.Go(j.run)
 	return true
 }
