@@ -95,8 +95,8 @@ func setDefault[T int | time.Duration](v *T, def T) {
 	}
 }
 
-// Daemon serves objects on one listener.  Every connection has a goroutine of its own and its calls run in order; calls of
-// different connections run concurrently.  All methods are safe for concurrent use.
+// Daemon serves objects on one listener.  Every connection has a goroutine of its own.  The calls of a Python client's connection run in order, those of
+// a client that makes many calls at once concurrently, as those of different connections do.  All methods are safe for concurrent use.
 type Daemon struct {
 	ln      net.Listener
 	opts    DaemonOptions

@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -181,4 +182,30 @@ func TestProxyInMemory(t *testing.T) {
 			t.Errorf("got %v after %v, want an error after an hour", err, time.Since(began))
 		}
 	})
+}
+
+// A client that waits for a call is not idle.
+func TestIdleTimeoutWhileCallsRun(t *testing.T) {
+	t.Parallel()
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprint("plain ", plain), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, DaemonOptions{IdleTimeout: time.Minute}, func(t *testing.T, ln *pipeListener, a *account, uri URI) {
+				p := NewProxy(uri, ProxyOptions{Dial: ln.dial, Plain: plain})
+				defer p.Close()
+				for range 2 { // the second time the method is known to take long
+					blocked := start(func() error { return p.Call(context.Background(), "block", nil, "x") })
+					<-a.entered
+					time.Sleep(time.Hour)
+					if err := p.Call(t.Context(), "echo", nil, 1); err != nil {
+						t.Errorf("another call after an hour: %v", err)
+					}
+					a.release <- struct{}{}
+					if err := <-blocked; err != nil {
+						t.Errorf("a call of an hour: %v", err)
+					}
+				}
+			})
+		})
+	}
 }

@@ -21,7 +21,8 @@
 //
 // From the bottom up: frame.go is the codec of messages (pure functions over bytes), the serializers (serpent.go,
 // marshal.go, json.go, msgpack.go) turn payloads into the values described in value.go, conn.go is one connection,
-// and proxy.go and daemon.go are the two ends.
+// and proxy.go and daemon.go are the two ends.  mux.go tells how many calls share a connection, and how that is agreed on.
+// What generated code calls, and is called by, is in invocation.go, encoder.go, decoder.go and direct.go.
 //
 // The package knows neither name server nor cluster: a PYRONAME URI is resolved by the [Resolver] that the caller passes.
 package core

@@ -24,6 +24,7 @@ type muxServer struct {
 	poller *poller        // of who leads
 	room   chan struct{}  // a token for each call beside the leading goroutine
 	bytes  budget         // of the requests of those calls
+	beside atomic.Int32   // calls beside the leading goroutine, also those that it left
 
 	ctx     context.Context // of all calls; kept for those who take the lead
 	running atomic.Uint64   // number of the call that the leading goroutine runs; 0 if it runs none
@@ -78,6 +79,9 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		}
 		served++
 		m, err := s.nextRequest()
+		if err != nil && s.isWaitedFor(err) {
+			continue
+		}
 		if err != nil {
 			if errors.Is(err, ProtocolError) {
 				s.d.opts.Logger.LogAttrs(s.ctx, slog.LevelInfo, "bad message", slog.Any("peer", s.peer), slog.Any("error", err))
@@ -115,6 +119,11 @@ func (s *muxServer) lead(t *turn, next uint64) {
 	}
 }
 
+// isWaitedFor reports whether an error is that of a client which is idle because it waits for its calls.
+func (s *muxServer) isWaitedFor(err error) bool {
+	return isTimeout(err) && s.beside.Load() > 0 && s.r.Buffered() == 0 && !s.d.draining.Load()
+}
+
 // answer appends the reply to a request to t.out.
 func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method) bool {
 	if method != nil {
@@ -125,6 +134,7 @@ func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method)
 
 // finish sends the reply of a call beside the leading goroutine.
 func (s *muxServer) finish(reply []byte, fatal bool) {
+	defer s.beside.Add(-1)
 	if len(reply) > 0 && s.out.send(reply) != nil || fatal {
 		s.end()
 		s.nc.Close()
@@ -142,6 +152,7 @@ func (s *muxServer) takeOver(number uint64) {
 	// The call may still read what it was sent: that memory is left to it.
 	s.r, s.body = s.r.split(), nil
 	t := &turn{serverConn: s.serverConn, out: append([]byte(nil), s.done...)}
+	s.beside.Add(1) // the call
 	s.calls.Go(func() { s.lead(t, number+1) })
 }
 
@@ -184,6 +195,7 @@ func (s *muxServer) start(m message) bool {
 		j.request = append(append(j.request[:0], m.annotations...), m.payload...)
 		j.message.annotations, j.message.payload = j.request[:len(m.annotations)], j.request[len(m.annotations):]
 	}
+	s.beside.Add(1)
 	s.calls.Go(j.run)
 	return true
 }

@@ -50,7 +50,7 @@ type ProxyOptions struct {
 	Compress bool
 	// MaxMessageBytes bounds a reply, annotations included, compressed or not.  Zero means 1 GiB, as in Pyro5.
 	MaxMessageBytes int
-	// MaxConns bounds the connections in use; a call beyond it waits until another has ended (a stream, until it is closed).  Zero
+	// MaxConns bounds the connections in use, besides one that calls share; a call beyond it waits until another has ended (a stream, until it is closed).  Zero
 	// means no bound: calls do not wait for each other.
 	MaxConns int
 	// MaxIdle is how many idle connections are kept; zero means 8, or MaxConns if that is set.
@@ -88,7 +88,8 @@ const (
 )
 
 // Proxy calls one remote object.  It connects when first used, keeps idle connections, and connects anew after a failure.
-// Its methods are safe for concurrent use; concurrent calls run in parallel on connections of their own.
+// Its methods are safe for concurrent use; concurrent calls run in parallel, on one connection if the server takes that, else on connections of
+// their own.
 //
 // An error is a *[TransportError] if there was no answer, a *[RemoteError] if the server answered with an exception, a
 // *[LocalError] if the request could not be sent (an unknown method is an AttributeError, as in Pyro5) or its result not be stored
@@ -155,13 +156,13 @@ func (p *Proxy) state() ProxyState {
 	return s
 }
 
-// Call implements [Caller].  ctx ends the wait for the reply, and the connection with it; the method may still run.  If the method
+// Call implements [Caller].  ctx ends the wait for the reply, and a connection that is the call's own with it; the method may still run.  If the method
 // returns a stream, out has to be a **[Stream], *[Stream] or *any.
 func (p *Proxy) Call(ctx context.Context, method string, out any, args ...any) error {
 	return p.call(ctx, member{method, isMethod}, methodRequest(method, args), 0, out)
 }
 
-// CallOneway sends a call and does not wait: nil says that it was written, no more.
+// CallOneway sends a call and does not wait: nil says that it was written, or is about to be on a connection that calls share, no more.
 func (p *Proxy) CallOneway(ctx context.Context, method string, args ...any) error {
 	return p.call(ctx, member{method, isMethod}, methodRequest(method, args), flagOneway, nil)
 }
