@@ -47,23 +47,3 @@ func compressMessage(b []byte, start int) []byte {
 	binary.BigEndian.PutUint32(head[12:], uint32(c.out.Len()))
 	return append(b[:body], c.out.Bytes()...)
 }
-
-// compressedFirst returns a function that appends the message that encode appends, compressed already: where many callers share a connection it
-// would keep others waiting.  The bytes that are saved so are not counted in o, unless that is nil.
-func compressedFirst(encode func(b []byte, seq uint16) ([]byte, error), o *Observation) (func(b []byte, seq uint16) ([]byte, error), error) {
-	m, err := encode(nil, 0)
-	if err != nil {
-		return nil, err
-	}
-	size := len(m)
-	m = compressMessage(m, 0)
-	if o != nil {
-		o.Sent -= size - len(m)
-	}
-	return func(b []byte, seq uint16) ([]byte, error) {
-		start := len(b)
-		b = append(b, m...)
-		binary.BigEndian.PutUint16(b[start+10:], seq)
-		return b, nil
-	}, nil
-}

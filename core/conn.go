@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -112,6 +113,14 @@ func (w *wire) holds(payload []byte) bool {
 	return len(payload) > 0 && len(payload) <= len(w.body) && &payload[len(payload)-1] == &w.body[len(w.body)-1]
 }
 
+// memoryOf returns w.body if a payload is in it; nil of small ones.
+func (w *wire) memoryOf(payload []byte) []byte {
+	if len(payload) < largeBytes || !w.holds(payload) {
+		return nil
+	}
+	return w.body
+}
+
 // readLarge reads n bytes into w.body.
 func (w *wire) readLarge(n int) ([]byte, error) {
 	w.body = w.body[:0]
@@ -127,7 +136,7 @@ func (w *wire) readLarge(n int) ([]byte, error) {
 			}
 		}
 		if free := cap(w.body) - len(w.body); free == 0 {
-			w.body = append(make([]byte, 0, min(n, max(growthFactor*cap(w.body), firstStepBytes))), w.body...)
+			w.body = append(make([]byte, 0, nextStep(n, cap(w.body))), w.body...)
 		}
 		step := min(n-len(w.body), cap(w.body)-len(w.body), writeStepBytes)
 		start := len(w.body)
@@ -137,6 +146,14 @@ func (w *wire) readLarge(n int) ([]byte, error) {
 		}
 	}
 	return w.body, nil
+}
+
+// nextStep is how much memory there should be for n bytes of which have arrived.
+func nextStep(n, have int) int {
+	if step := max(growthFactor*have, firstStepBytes); n > 2*step {
+		return step
+	}
+	return n
 }
 
 // boundStep gives the peer stepTimeout for what is read next.
@@ -166,6 +183,40 @@ func (w *wire) write(b []byte) (n int, err error) {
 		n += step
 		if err != nil || n == len(b) {
 			return n, err
+		}
+	}
+}
+
+// scatters reports whether a connection takes several pieces of memory with one system call, and can go on writing after a deadline: TLS cannot.
+func scatters(nc net.Conn) bool {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// writeLarge sends b with large in it at cut, if that is not nil.
+func (w *wire) writeLarge(b, large []byte, cut int) error {
+	if large == nil || !scatters(w.nc) {
+		if large != nil {
+			b = slices.Insert(b, cut, large...)
+		}
+		_, err := w.write(b)
+		return err
+	}
+	for {
+		if err := w.boundWrite(); err != nil {
+			return err
+		}
+		step := min(len(large), writeStepBytes)
+		parts := net.Buffers{b[:cut], large[:step]}
+		large, b, cut = large[step:], b[cut:], 0
+		if len(large) == 0 {
+			parts = append(parts, b)
+		}
+		if _, err := parts.WriteTo(w.nc); err != nil || len(large) == 0 {
+			return err
 		}
 	}
 }

@@ -42,7 +42,16 @@ type turn struct {
 	slab         int // how many calls were made room for the last time
 	args         Decoder
 	result       Encoder
+	memory       []byte // of the request, if a method may have it
+	large        []byte // belongs into out at cut: a result that is not copied
+	cut          int
 }
+
+// lend lets a method have the memory of its request, unless that is nil.
+func (c *turn) lend(memory []byte) { c.memory, c.args.memory = memory, memory }
+
+// given reports whether the method took it.
+func (c *turn) given() bool { return c.memory != nil && c.args.memory == nil }
 
 func newServerConn(d *Daemon, nc net.Conn) *serverConn {
 	w := newWire(d.serverTLS(nc), d.opts.MaxMessageBytes)
@@ -74,12 +83,16 @@ func (c *serverConn) serve(ctx context.Context) {
 			}
 			return
 		}
+		t.lend(c.memoryOf(m.payload))
 		goesOn := t.answer(ctx, m)
-		if len(t.out) > 0 && (!goesOn || !c.hasRequest() || len(t.out) >= flushBytes) {
-			if _, err := c.write(t.out); err != nil {
+		if t.given() {
+			c.body = nil
+		}
+		if len(t.out) > 0 && (!goesOn || t.large != nil || !c.hasRequest() || len(t.out) >= flushBytes) {
+			if err := c.writeLarge(t.out, t.large, t.cut); err != nil {
 				return
 			}
-			t.out = keepLarge(t.out)
+			t.out, t.large = keepLarge(t.out), nil
 		}
 		if !goesOn {
 			return

@@ -19,6 +19,8 @@ type Decoder struct {
 	left    int // how many there are still
 	pos     int // of the next one, from 0
 
+	memory []byte // that b is part of and that whoever reads many bytes may have; nil if it is not to be given away
+
 	method *Method // whose arguments they are; nil for a result
 	name   string  // whose result it is
 	err    error
@@ -99,7 +101,7 @@ func (d *Decoder) String() string {
 // Bytes reads bytes, which are the caller's own.  None is nil.
 func (d *Decoder) Bytes() []byte {
 	if part, n := scanMsgpackBin(d.b); n > 0 && d.err == nil {
-		v := append([]byte{}, part...) // without clearing it first
+		v := d.own(part)
 		d.take(n)
 		return v
 	}
@@ -108,10 +110,25 @@ func (d *Decoder) Bytes() []byte {
 	return v
 }
 
+// own returns what part holds in memory that is the caller's: a copy, or the memory that part is in if that is most of it.
+func (d *Decoder) own(part []byte) []byte {
+	if d.memory != nil && len(part) >= max(largeBytes, cap(d.memory)/2) {
+		d.memory = nil
+		return part[:len(part):len(part)]
+	}
+	return append([]byte{}, part...) // without clearing it first
+}
+
 // Value reads any value into the variable that out points to, as [Convert] does.
 func (d *Decoder) Value(out any) {
 	if d.err != nil {
 		return
+	}
+	if p, ok := out.(*[]byte); ok {
+		if _, n := scanMsgpackBin(d.b); n > 0 {
+			*p = d.Bytes()
+			return
+		}
 	}
 	v, err := d.next()
 	switch {

@@ -109,7 +109,7 @@ func (c *turn) callDirect(ctx context.Context, m message, r encodedRequest, meth
 	c.begin(call, m.size)
 	call.observation.of(method.observer)
 	start := len(c.out)
-	c.args = Decoder{b: r.args, left: r.count, method: method}
+	c.args = Decoder{b: r.args, left: r.count, method: method, memory: c.memory}
 	c.result = Encoder{b: append(c.out, emptyHeader[:]...)}
 	err := c.runDirect(call, method)
 	goesOn = true
@@ -130,7 +130,7 @@ func (c *turn) callDirect(ctx context.Context, m message, r encodedRequest, meth
 		c.out = c.result.b[:start]
 		goesOn = c.replyError(call, m, msgpackSerializer{}, err, nil)
 	}
-	call.observation.report(len(c.out) - start)
+	call.observation.report(len(c.out) - start + len(c.large))
 	return goesOn
 }
 
@@ -163,7 +163,11 @@ func (c *turn) finishDirect(call *servedCall, m message, method *Method, start i
 		e.Nil()
 	}
 	h := call.replyHeader(m)
-	if a := call.takeReply(); a != nil {
+	a := call.takeReply()
+	if a != nil || c.d.opts.Compress {
+		e.join()
+	}
+	if a != nil {
 		payload := append([]byte(nil), e.b[start+headerBytes:]...)
 		var err error
 		if c.out, err = appendMessage(e.b[:start], h, a, payload); err != nil {
@@ -171,10 +175,11 @@ func (c *turn) finishDirect(call *servedCall, m message, method *Method, start i
 		}
 	} else {
 		c.out = e.b
-		if err := finishMessage(c.out[start:], h); err != nil {
+		if err := finishMessageParts(c.out[start:], len(e.large), h); err != nil {
 			c.out = c.out[:start]
 			return c.replyError(call, m, msgpackSerializer{}, err, nil)
 		}
+		c.large, c.cut = e.large, e.cut
 	}
 	if c.d.opts.Compress {
 		c.out = compressMessage(c.out, start)

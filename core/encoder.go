@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -14,7 +15,13 @@ type Encoder struct {
 	n   int        // values so far
 	s   Serializer // nil is msgpack
 	err error
+
+	large []byte // belongs into b at offset cut, and is not copied
+	cut   int
 }
+
+// largeBytes is the length from which bytes are sent from, or received into, the memory of who has them.
+const largeBytes = 32 << 10
 
 // Int writes an int.
 func (e *Encoder) Int(v int) { e.Int64(int64(v)) }
@@ -83,18 +90,32 @@ func (e *Encoder) String(v string) {
 	e.b = appendMsgpackText(e.b, v)
 }
 
-// Bytes writes bytes; nil is None.
+// Bytes writes bytes; nil is None.  Many bytes are sent from where they are: arguments must not change until the call is over, and what a
+// method returned not at all.
 func (e *Encoder) Bytes(v []byte) {
 	if e.s != nil || v == nil || uint64(len(v)) > math.MaxUint32 {
-		e.Value(v)
+		e.value(v)
 		return
 	}
 	e.n++
+	if len(v) >= largeBytes && e.large == nil {
+		e.b = appendMsgpackBinHeader(e.b, len(v))
+		e.large, e.cut = v, len(e.b)
+		return
+	}
 	e.b = append(appendMsgpackBinHeader(grown(e.b, len(v)+5), len(v)), v...)
 }
 
 // Value writes any value that serializers take.
 func (e *Encoder) Value(v any) {
+	if b, ok := v.([]byte); ok {
+		e.Bytes(b)
+		return
+	}
+	e.value(v)
+}
+
+func (e *Encoder) value(v any) {
 	e.n++
 	s := e.s
 	if s == nil {
@@ -110,6 +131,14 @@ func (e *Encoder) Value(v any) {
 func (e *Encoder) fail(err error) {
 	if e.err == nil {
 		e.err = err
+	}
+}
+
+// join copies the large bytes to where they belong.
+func (e *Encoder) join() {
+	if e.large != nil {
+		e.b = slices.Insert(grown(e.b, len(e.large)), e.cut, e.large...)
+		e.large = nil
 	}
 }
 

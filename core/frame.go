@@ -267,8 +267,11 @@ func annotationsBytes(a Annotations) (n int) {
 }
 
 // finishMessage fills in the header of the message that is all of b, of which h.annotationsLen bytes are annotations.
-func finishMessage(b []byte, h header) error {
-	body := len(b) - headerBytes
+func finishMessage(b []byte, h header) error { return finishMessageParts(b, 0, h) }
+
+// finishMessageParts is finishMessage for one of which so many bytes of the payload are not in b.
+func finishMessageParts(b []byte, apart int, h header) error {
+	body := len(b) - headerBytes + apart
 	if body > maxSendBytes {
 		return tooLarge(int64(body), maxSendBytes)
 	}

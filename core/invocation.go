@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,6 +33,7 @@ type Invocation struct {
 	// noKwargs sends None for them, as for attributes.
 	noKwargs bool
 	reply    []byte // holds the result
+	large    bool   // reply may have been given to who reads the result
 }
 
 // Invoker makes calls that are encoded already.  [Proxy] is one, and so is the proxy of an object group.
@@ -60,6 +62,9 @@ func (v *Invocation) Method() string { return v.method }
 
 // Free gives the memory back for other calls.  Nothing of v may be used afterwards.
 func (v *Invocation) Free() {
+	if v.large && v.Result.memory == nil {
+		v.reply = nil // it was given away
+	}
 	args, reply := keepLarge(v.Args.b), keepLarge(v.reply)
 	*v = Invocation{reply: reply}
 	v.Args.b = args
@@ -75,46 +80,60 @@ func (v *Invocation) appendPayload(dst []byte, s Serializer, object string) ([]b
 		return v.appendBoxed(dst, s, object)
 	}
 	start := len(dst)
-	dst = append(grown(dst, len(v.Args.b)+len(object)+len(v.method)+32), 0x94)
-	dst = appendMsgpackText(dst, object)
-	dst = appendMsgpackText(dst, v.method)
-	dst = appendMsgpackArrayHeader(dst, v.Args.n)
-	dst = append(dst, v.Args.b...)
-	switch {
-	case v.noKwargs:
-		return append(dst, 0xc0), nil
-	case len(v.kwargs) == 0:
-		return append(dst, 0x80), nil
-	}
-	dst, err := s.AppendValue(dst, map[string]any(v.kwargs))
+	dst, cut, err := v.appendParts(grown(dst, len(v.Args.b)+len(v.Args.large)+len(object)+len(v.method)+32), object)
 	if err != nil {
 		return dst[:start], err
+	}
+	if v.Args.large != nil {
+		dst = slices.Insert(dst, cut, v.Args.large...)
 	}
 	return dst, nil
 }
 
-// appendMessage appends the request to a program that takes many calls at once, whose caller waits so many milliseconds; 0 is without end.
-func (v *Invocation) appendMessage(dst []byte, object string, h header, a Annotations, patience int64) ([]byte, error) {
+// appendParts is appendPayload without the large bytes of an argument, which belong at cut.
+func (v *Invocation) appendParts(dst []byte, object string) (_ []byte, cut int, err error) {
+	dst = append(dst, 0x94)
+	dst = appendMsgpackText(dst, object)
+	dst = appendMsgpackText(dst, v.method)
+	dst = appendMsgpackArrayHeader(dst, v.Args.n)
+	cut = len(dst) + v.Args.cut
+	dst = append(dst, v.Args.b...)
+	switch {
+	case v.noKwargs:
+		return append(dst, 0xc0), cut, nil
+	case len(v.kwargs) == 0:
+		return append(dst, 0x80), cut, nil
+	}
+	dst, err = msgpackSerializer{}.AppendValue(dst, map[string]any(v.kwargs))
+	return dst, cut, err
+}
+
+// appendMessage appends the request to a program that takes many calls at once, whose caller waits so many milliseconds; 0 is without end.  The
+// large bytes of an argument, which belong at cut, are left out.
+func (v *Invocation) appendMessage(dst []byte, object string, h header, a Annotations, patience int64) (_ []byte, cut int, err error) {
 	start := len(dst)
-	dst, err := beginMessage(dst, a)
-	if err != nil {
-		return dst[:start], err
+	if dst, err = beginMessage(dst, a); err != nil {
+		return dst[:start], 0, err
 	}
 	if patience > 0 {
 		dst = appendDeadline(dst, patience)
 	}
 	h.annotationsLen = uint32(len(dst) - start - headerBytes)
-	if dst, err = v.appendPayload(dst, msgpackSerializer{}, object); err == nil {
-		err = finishMessage(dst[start:], h)
+	if err = v.Args.err; err == nil {
+		dst, cut, err = v.appendParts(grown(dst, len(v.Args.b)+len(object)+len(v.method)+32), object)
+	}
+	if err == nil {
+		err = finishMessageParts(dst[start:], len(v.Args.large), h)
 	}
 	if err != nil {
-		return dst[:start], fmt.Errorf("core: %s: %w", v.method, err)
+		return dst[:start], 0, fmt.Errorf("core: %s: %w", v.method, err)
 	}
-	return dst, nil
+	return dst, cut, nil
 }
 
 // appendBoxed is appendPayload for a serializer other than that of the arguments.
 func (v *Invocation) appendBoxed(dst []byte, s Serializer, object string) ([]byte, error) {
+	v.Args.join()
 	args, err := msgpackSerializer{}.ParseValue(append(appendMsgpackArrayHeader(nil, v.Args.n), v.Args.b...))
 	if err != nil {
 		return dst, err
@@ -143,6 +162,9 @@ func (v *Invocation) setResult(s Serializer, payload []byte) error {
 		return fmt.Errorf("core: msgpack: offset %d: %w", check.pos, errTrailing)
 	}
 	v.Result.b = payload
+	if v.large = len(payload) >= largeBytes; v.large {
+		v.Result.memory = v.reply
+	}
 	return nil
 }
 

@@ -159,6 +159,7 @@ func TestInvokeEveryKind(t *testing.T) {
 		for _, v := range list {
 			back.Args.Value(v)
 		}
+		back.Args.join()
 		d := Decoder{b: back.Args.b, left: back.Args.n}
 		var got everything
 		got.decode(&d)

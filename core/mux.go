@@ -44,7 +44,7 @@ func appendDeadline(b []byte, milliseconds int64) []byte {
 
 // combiner lets many goroutines write to one connection with few system calls: who comes while another one writes leaves its bytes with that one.
 type combiner struct {
-	write func(b []byte) error // one at a time
+	write func(b, large []byte, cut int) error // one at a time; large belongs into b at cut
 
 	mu      sync.Mutex
 	room    sync.Cond // wakes those who wait for waiting to be written
@@ -57,41 +57,47 @@ type combiner struct {
 // maxCombined is how many bytes wait at most, so that a peer that does not read bounds those who write.
 const maxCombined = 4 << 20
 
-func (c *combiner) init(write func(b []byte) error) {
+// largeWaits is how many times who sends large bytes waits for others to have written, before he leaves a copy of them.
+const largeWaits = 2
+
+func (c *combiner) init(write func(b, large []byte, cut int) error) {
 	c.write = write
 	c.room.L = &c.mu
 }
 
-// send writes b, or has it written.
-func (c *combiner) send(b []byte) error {
+// send writes b, or has it written, with large in it at cut unless that is nil.
+func (c *combiner) send(b, large []byte, cut int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.busy && len(c.waiting) >= maxCombined && c.err == nil {
+	for waits := 0; c.busy && (len(c.waiting) >= maxCombined || large != nil && waits < largeWaits) && c.err == nil; waits++ {
 		c.room.Wait()
 	}
 	if c.err != nil {
 		return c.err
 	}
 	if c.busy {
-		c.waiting = append(c.waiting, b...)
+		c.waiting = append(c.waiting, b[:cut]...)
+		c.waiting = append(c.waiting, large...)
+		c.waiting = append(c.waiting, b[cut:]...)
 		return nil
 	}
 	c.busy = true
-	c.writeLocked(b)
+	c.writeLocked(b, large, cut)
 	for len(c.waiting) > 0 && c.err == nil {
 		b := c.waiting
 		c.waiting = c.spare[:0]
-		c.writeLocked(b)
+		c.writeLocked(b, nil, 0)
 		c.spare = keepLarge(b)
 		c.room.Broadcast()
 	}
 	c.busy = false
+	c.room.Signal() // who has large bytes
 	return c.err
 }
 
-func (c *combiner) writeLocked(b []byte) {
+func (c *combiner) writeLocked(b, large []byte, cut int) {
 	c.mu.Unlock()
-	err := c.write(b)
+	err := c.write(b, large, cut)
 	c.mu.Lock()
 	if err != nil && c.err == nil {
 		c.err = err

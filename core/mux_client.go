@@ -3,11 +3,13 @@ package core
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +49,7 @@ type muxConn struct {
 	checking sync.Mutex // held by who looks whether the connection can be used
 
 	poller    *poller // of who leads
+	scatters  bool    // what is written may be in several pieces of memory, and writing may be interrupted
 	large     *slot   // whose reply is being read straight into its memory
 	largeHead header
 }
@@ -73,6 +76,7 @@ const (
 
 func newMuxConn(c *clientConn) *muxConn {
 	m := &muxConn{c: c, lead: make(chan struct{}, 1), closed: make(chan struct{}), poller: newPoller(c.nc)}
+	m.scatters = scatters(c.nc)
 	m.room.L = &m.mu
 	m.slots.Store(new([]*slot))
 	return m
@@ -89,7 +93,8 @@ const closeTimeout = time.Second
 
 // Close ends the connection, and with it the calls under way.
 func (m *muxConn) Close() error {
-	m.c.nc.SetWriteDeadline(time.Now().Add(closeTimeout))
+	late := time.AfterFunc(closeTimeout, func() { m.fail(ErrClosed) })
+	defer late.Stop()
 	m.flush()
 	m.fail(ErrClosed)
 	return nil
@@ -139,24 +144,75 @@ func (m *muxConn) endIfIdle() {
 	}
 }
 
-// send puts a message into the buffer and has it written.  The message is that which encode appends, given a sequence number.  The slot is nil of a
-// message without a reply.
-func (m *muxConn) send(reply bool, encode func(b []byte, seq uint16) ([]byte, error)) (*slot, error) {
+// request is a message that is to be sent.
+type request struct {
+	reply bool   // one is waited for
+	ready []byte // the whole message, but for its number; nil if it is made of what follows
+	sent  int    // its length, once it was appended
+
+	v           *Invocation
+	object      string
+	h           header
+	annotations Annotations
+	patience    int64 // milliseconds
+}
+
+// large are the bytes that append leaves out.
+func (r *request) large() []byte {
+	if r.ready != nil {
+		return nil
+	}
+	return r.v.Args.large
+}
+
+// append appends the message without its large bytes, which belong at cut.
+func (r *request) append(b []byte, seq uint16) (_ []byte, cut int, err error) {
+	start := len(b)
+	if r.ready != nil {
+		b = append(b, r.ready...)
+		binary.BigEndian.PutUint16(b[start+10:], seq)
+	} else {
+		r.h.seq = seq
+		b, cut, err = r.v.appendMessage(b, r.object, r.h, r.annotations, r.patience)
+	}
+	r.sent = len(b) - start + len(r.large())
+	return b, cut, err
+}
+
+// compress makes the message ready, compressed: where many callers share a connection doing that later would keep others waiting.
+func (r *request) compress() error {
+	r.v.Args.join()
+	b, _, err := r.append(nil, 0)
+	if err == nil {
+		r.ready = compressMessage(b, 0)
+	}
+	return err
+}
+
+// send puts a message into the buffer and has it written.  The slot is nil of a message without a reply.
+func (m *muxConn) send(ctx context.Context, r *request) (*slot, error) {
+	large := r.large()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if large != nil && m.flushing.Load() {
+		m.awaitTurnLocked(ctx)
+		if ctx.Err() != nil {
+			return nil, m.c.fault(opSend, false, contextError(ctx))
+		}
+	}
 	if m.retired {
 		return nil, errRetired
 	}
 	var s *slot
 	seq := uint16(0)
-	if reply {
+	if r.reply {
 		if s = m.takeSlot(); s == nil {
 			return nil, errFull
 		}
 		seq = s.seq
 	}
 	before := len(m.out)
-	out, err := encode(m.out, seq)
+	out, cut, err := r.append(m.out, seq)
 	if err != nil {
 		if s != nil {
 			m.free = append(m.free, s)
@@ -164,17 +220,83 @@ func (m *muxConn) send(reply bool, encode func(b []byte, seq uint16) ([]byte, er
 		return nil, &LocalError{Err: err}
 	}
 	m.out = out
-	if s == nil {
-		m.queued += uint64(len(out) - before)
-		return nil, m.postLocked()
+	others := false
+	if s != nil {
+		s.start = m.queued
+		s.err, s.own = nil, false
+		s.state.Store(slotWaiting)
+		others = m.inflight.Add(1) > 1
 	}
-	s.start = m.queued
-	m.queued += uint64(len(out) - before)
-	s.err, s.own = nil, false
-	s.state.Store(slotWaiting)
-	others := m.inflight.Add(1) > 1
-	m.flushLocked(others)
+	m.queued += uint64(len(out) - before + len(large))
+	switch {
+	case large != nil && m.flushing.Load():
+		m.out = slices.Insert(m.out, cut, large...)
+	case large != nil:
+		m.writeLargeLocked(ctx, large, cut)
+	case s == nil:
+		return nil, m.postLocked()
+	default:
+		m.flushLocked(ctx, others)
+	}
 	return s, nil
+}
+
+// awaitTurnLocked waits for those who write, but not for all of many, nor longer than ctx.
+func (m *muxConn) awaitTurnLocked(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.room.Broadcast()
+	})
+	defer stop()
+	for waits := 0; waits < largeWaits && m.flushing.Load() && m.err == nil && ctx.Err() == nil; waits++ {
+		m.room.Wait()
+	}
+}
+
+// writeLargeLocked writes the buffer, with the caller's bytes in it at cut, and then what others put there meanwhile.  When ctx ends before the peer
+// has taken all, somebody else goes on with a copy, since the bytes are the caller's again then.
+func (m *muxConn) writeLargeLocked(ctx context.Context, large []byte, cut int) {
+	out := m.out
+	m.out = m.spare[:0]
+	m.flushing.Store(true)
+	m.mu.Unlock()
+	parts := net.Buffers{out[:cut], large, out[cut:]}
+	n, err := m.writeParts(ctx, &parts)
+	m.mu.Lock()
+	m.written += uint64(n)
+	if err != nil && ctx.Err() != nil && isTimeout(err) {
+		m.out = append(slices.Concat(parts...), m.out...)
+		go m.writeRest()
+		return
+	}
+	m.wroteLocked(out, err)
+	m.writeLocked()
+}
+
+// writeParts writes until ctx ends; what is left then is in parts.
+func (m *muxConn) writeParts(ctx context.Context, parts *net.Buffers) (int64, error) {
+	if ctx.Done() != nil {
+		cut := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			m.c.nc.SetWriteDeadline(longAgo)
+			close(cut)
+		})
+		defer func() {
+			if !stop() {
+				<-cut
+				m.c.nc.SetWriteDeadline(time.Time{})
+			}
+		}()
+	}
+	return parts.WriteTo(m.c.nc)
+}
+
+// writeRest writes the buffer for callers who do not; m.flushing is set.
+func (m *muxConn) writeRest() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.writeLocked()
 }
 
 // takeSlot returns a slot that is free, or nil.
@@ -222,14 +344,10 @@ func (m *muxConn) postLocked() error {
 	switch {
 	case m.flushing.Load():
 	case len(m.out) >= postBytes:
-		m.flushLocked(false)
+		m.flushLocked(context.Background(), false)
 	default:
 		m.flushing.Store(true)
-		go func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.writeLocked()
-		}()
+		go m.writeRest()
 	}
 	if m.err != nil && m.written < m.queued {
 		return m.c.fault(opSend, true, m.err)
@@ -244,15 +362,22 @@ func (m *muxConn) flush() {
 	for m.flushing.Load() && m.err == nil {
 		m.room.Wait()
 	}
-	m.flushLocked(false)
+	m.flushLocked(context.Background(), false)
 }
 
-// flushLocked writes the buffer unless another goroutine does.
-func (m *muxConn) flushLocked(others bool) {
+// patientBytes is how much a caller whose time is bounded writes itself: more may have to wait for the peer.
+const patientBytes = 16 << 10
+
+// flushLocked writes the buffer, or has it written, unless another goroutine does.
+func (m *muxConn) flushLocked(ctx context.Context, others bool) {
 	if m.flushing.Load() || m.err != nil {
 		return
 	}
 	m.flushing.Store(true)
+	if len(m.out) > patientBytes && ctx.Done() != nil {
+		go m.writeRest()
+		return
+	}
 	if others { // let those who can run append first
 		m.mu.Unlock()
 		runtime.Gosched()
@@ -270,15 +395,7 @@ func (m *muxConn) writeLocked() {
 		n, err := m.c.write(out)
 		m.mu.Lock()
 		m.written += uint64(n)
-		if m.spare = out[:0]; cap(out) > keepSharedBytes {
-			m.spare = keepLarge(out)
-		}
-		if err != nil {
-			m.mu.Unlock()
-			m.fail(writeError{err})
-			m.mu.Lock()
-		}
-		m.room.Broadcast()
+		m.wroteLocked(out, err)
 	}
 	m.flushing.Store(false)
 	m.room.Broadcast()
@@ -287,6 +404,19 @@ func (m *muxConn) writeLocked() {
 		m.endIfIdle()
 		m.mu.Lock()
 	}
+}
+
+// wroteLocked keeps the memory of what was written, and ends the connection if that failed.
+func (m *muxConn) wroteLocked(out []byte, err error) {
+	if m.spare = out[:0]; cap(out) > keepSharedBytes {
+		m.spare = keepLarge(out)
+	}
+	if err != nil {
+		m.mu.Unlock()
+		m.fail(writeError{err})
+		m.mu.Lock()
+	}
+	m.room.Broadcast()
 }
 
 // writeError is why a connection ended whose requests could not be written.
@@ -503,7 +633,7 @@ func (m *muxConn) beginLarge(h header) error {
 		s.reply = getLarge(size)
 	}
 	if cap(s.reply) == 0 {
-		s.reply = make([]byte, 0, min(size, firstStepBytes))
+		s.reply = make([]byte, 0, nextStep(size, m.c.wire.r.Buffered()))
 	}
 	s.reply = s.reply[:0]
 	m.large, m.largeHead = s, h
@@ -514,7 +644,7 @@ func (m *muxConn) beginLarge(h header) error {
 func (m *muxConn) stepLarge(me *slot) (int, error) {
 	s, size := m.large, int(m.largeHead.bodyLen())
 	if len(s.reply) == cap(s.reply) {
-		s.reply = append(make([]byte, 0, min(size, growthFactor*cap(s.reply))), s.reply...)
+		s.reply = append(make([]byte, 0, nextStep(size, cap(s.reply))), s.reply...)
 	}
 	n, err := m.c.wire.r.Read(s.reply[len(s.reply):min(cap(s.reply), size)])
 	s.reply = s.reply[:len(s.reply)+n]
@@ -605,15 +735,15 @@ func (m *muxConn) isQuiet() bool {
 	return quiet
 }
 
-// roundTrip makes a call that encode appends and has take look at its reply, which is valid only then.
-func (m *muxConn) roundTrip(ctx context.Context, encode func(b []byte, seq uint16) ([]byte, error), take func(s *slot, reply message) error) error {
+// roundTrip makes a call and has take look at its reply, which is valid only then.
+func (m *muxConn) roundTrip(ctx context.Context, r *request, take func(s *slot, reply message) error) error {
 	if ctx.Err() != nil {
 		return m.c.fault(opSend, false, contextError(ctx))
 	}
 	if !m.isQuiet() {
 		return errRetired
 	}
-	s, err := m.send(true, encode)
+	s, err := m.send(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -654,9 +784,11 @@ func (m *muxConn) brokenBy(ctx context.Context, err error) error {
 
 // ping sends PING and waits for its echo.
 func (m *muxConn) ping(ctx context.Context) error {
-	return m.roundTrip(ctx, func(b []byte, seq uint16) ([]byte, error) {
-		return appendMessage(b, header{typ: msgPing, serializer: pingSerializer, seq: seq}, nil, []byte("ping"))
-	}, func(_ *slot, reply message) error {
+	b, err := appendMessage(nil, header{typ: msgPing, serializer: pingSerializer}, nil, []byte("ping"))
+	if err != nil {
+		return err
+	}
+	return m.roundTrip(ctx, &request{reply: true, ready: b}, func(_ *slot, reply message) error {
 		if reply.typ != msgPing {
 			return m.badReply(protocolError("answer to PING has type %d, want %d", reply.typ, msgPing))
 		}
@@ -676,34 +808,35 @@ func (m *muxConn) invoke(ctx context.Context, v *Invocation, flags uint16, o *Ob
 		return &LocalError{Err: fmt.Errorf("core: %s: %w", v.method, err)}
 	}
 	out := outgoingFrom(ctx)
-	h := header{typ: msgInvoke, serializer: msgpackID, flags: flags}
+	r := request{
+		reply:       flags&flagOneway == 0,
+		v:           v,
+		object:      cmp.Or(v.object, m.c.object),
+		h:           header{typ: msgInvoke, serializer: msgpackID, flags: flags},
+		annotations: out.annotations,
+	}
 	if out.hasID {
-		h.flags |= flagCorrelationID
-		h.correlationID = out.correlationID
+		r.h.flags |= flagCorrelationID
+		r.h.correlationID = out.correlationID
 	}
-	var patience int64 // milliseconds
 	if deadline, ok := ctx.Deadline(); ok {
-		patience = max(time.Until(deadline).Milliseconds(), 1)
+		r.patience = max(time.Until(deadline).Milliseconds(), 1)
 	}
-	encode := func(b []byte, seq uint16) ([]byte, error) {
-		h.seq = seq
-		before := len(b)
-		b, err := v.appendMessage(b, cmp.Or(v.object, m.c.object), h, out.annotations, patience)
-		if o != nil {
-			o.Sent += len(b) - before
-		}
-		return b, err
-	}
-	if m.c.proxy.opts.Compress {
-		var err error
-		if encode, err = compressedFirst(encode, o); err != nil {
+	switch {
+	case m.c.proxy.opts.Compress:
+		if err := r.compress(); err != nil {
 			return &LocalError{Err: err}
 		}
+	case !m.scatters:
+		v.Args.join()
 	}
-	if flags&flagOneway != 0 {
-		return m.post(ctx, v, encode)
+	if o != nil {
+		defer func() { o.Sent += r.sent }()
 	}
-	return m.roundTrip(ctx, encode, func(s *slot, reply message) error {
+	if !r.reply {
+		return m.post(ctx, v, &r)
+	}
+	return m.roundTrip(ctx, &r, func(s *slot, reply message) error {
 		if o != nil {
 			o.Received += reply.size
 		}
@@ -759,14 +892,14 @@ func (m *muxConn) stream(ctx context.Context, reply message, v *Invocation) erro
 }
 
 // post sends a call without a reply: it is written soon.
-func (m *muxConn) post(ctx context.Context, v *Invocation, encode func(b []byte, seq uint16) ([]byte, error)) error {
+func (m *muxConn) post(ctx context.Context, v *Invocation, r *request) error {
 	if ctx.Err() != nil {
 		return m.c.fault(opSend, false, contextError(ctx))
 	}
 	if !m.flushing.Load() && !m.isQuiet() {
 		return errRetired
 	}
-	_, err := m.send(false, encode)
+	_, err := m.send(ctx, r)
 	if err == nil {
 		v.setStored(nil)
 	}

@@ -37,10 +37,7 @@ type muxServer struct {
 
 func newMuxServer(ctx context.Context, c *serverConn) *muxServer {
 	s := &muxServer{serverConn: c, ctx: ctx, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{}), poller: newPoller(c.nc)}
-	s.out.init(func(b []byte) error {
-		_, err := c.write(b)
-		return err
-	})
+	s.out.init(c.writeLarge)
 	return s
 }
 
@@ -67,11 +64,11 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		}
 	}()
 	for number := next; ; number++ {
-		if len(t.out) > 0 && (!s.hasRequest() || len(t.out) >= flushBytes) {
-			if s.out.send(t.out) != nil {
+		if len(t.out) > 0 && (t.large != nil || !s.hasRequest() || len(t.out) >= flushBytes) {
+			if s.out.send(t.out, t.large, t.cut) != nil {
 				return
 			}
-			t.out = keepLarge(t.out)
+			t.out, t.large = keepLarge(t.out), nil
 			if served-wrote == 1 && !s.d.draining.Load() {
 				s.r.poll(s.poller) // one call at a time: the next one may come soon
 			}
@@ -102,18 +99,23 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		// From here until running is taken back another goroutine may take the lead, and with it all that belongs to s.
 		start := len(t.out)
 		s.done, s.current = t.out[:start:start], known
+		t.lend(s.memoryOf(m.payload))
 		s.running.Store(number)
 		s.d.watchdog.wake()
 		goesOn := s.answer(t, m, r, method)
 		fatal := !goesOn && len(t.out) == start // an exception ends nothing here, whatever its class
 		if !s.running.CompareAndSwap(number, 0) {
 			replaced = true
-			s.finish(t.out[start:], fatal)
+			t.cut -= start
+			s.finish(t, t.out[start:], fatal)
 			return
+		}
+		if t.given() {
+			s.body = nil
 		}
 		s.trim()
 		if fatal {
-			s.out.send(t.out)
+			s.out.send(t.out, nil, 0)
 			return
 		}
 	}
@@ -133,9 +135,9 @@ func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method)
 }
 
 // finish sends the reply of a call beside the leading goroutine.
-func (s *muxServer) finish(reply []byte, fatal bool) {
+func (s *muxServer) finish(t *turn, reply []byte, fatal bool) {
 	defer s.beside.Add(-1)
-	if len(reply) > 0 && s.out.send(reply) != nil || fatal {
+	if len(reply) > 0 && s.out.send(reply, t.large, t.cut) != nil || fatal {
 		s.end()
 		s.nc.Close()
 	}
@@ -191,6 +193,7 @@ func (s *muxServer) start(m message) bool {
 	j.message = m
 	if s.holds(m.payload) { // a large one goes with its memory
 		j.request, s.body = s.body, nil
+		j.lend(j.request)
 	} else {
 		j.request = append(append(j.request[:0], m.annotations...), m.payload...)
 		j.message.annotations, j.message.payload = j.request[:len(m.annotations)], j.request[len(m.annotations):]
@@ -215,7 +218,10 @@ func (j *job) run() {
 	if timed != nil {
 		timed.pace.took(time.Since(began))
 	}
-	s.finish(j.out, !goesOn && len(j.out) == 0)
+	s.finish(&j.turn, j.out, !goesOn && len(j.out) == 0)
+	if j.given() {
+		j.request = nil
+	}
 	out, request := keepLarge(j.out), keepLarge(j.request)
 	calls := j.calls
 	*j = job{turn: turn{out: out, calls: calls}, request: request}
@@ -371,6 +377,6 @@ func (rb *readBuffer) split() *readBuffer {
 func (s *muxServer) announceDrain() {
 	notice, err := appendMessage(nil, header{typ: msgResult, serializer: msgpackID, seq: drainSeq}, Annotations{annotationDrain: nil}, nil)
 	if err == nil {
-		s.out.send(notice) // a client that is gone need not know
+		s.out.send(notice, nil, 0) // a client that is gone need not know
 	}
 }

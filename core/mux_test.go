@@ -529,10 +529,10 @@ func TestCombinerIsBounded(t *testing.T) {
 		release := make(chan struct{})
 		var written atomic.Int64
 		var c combiner
-		c.init(func(b []byte) error { <-release; written.Add(int64(len(b))); return nil })
+		c.init(func(b, _ []byte, _ int) error { <-release; written.Add(int64(len(b))); return nil })
 		done := make(chan error, 3)
 		for _, n := range []int{1, maxCombined, 1} {
-			go func() { done <- c.send(make([]byte, n)) }()
+			go func() { done <- c.send(make([]byte, n), nil, 0) }()
 			synctest.Wait()
 		}
 		if n := len(done); n != 1 {
@@ -554,9 +554,9 @@ func TestCombinerIsBounded(t *testing.T) {
 func TestCombinerFails(t *testing.T) {
 	t.Parallel()
 	var c combiner
-	c.init(func([]byte) error { return io.ErrClosedPipe })
+	c.init(func([]byte, []byte, int) error { return io.ErrClosedPipe })
 	for range 2 {
-		if err := c.send([]byte("x")); err != io.ErrClosedPipe {
+		if err := c.send([]byte("x"), nil, 0); err != io.ErrClosedPipe {
 			t.Errorf("got %v, want %v", err, io.ErrClosedPipe)
 		}
 	}
