@@ -22,6 +22,7 @@ type serverConn struct {
 	*wire
 	d         *Daemon
 	peer      net.Addr
+	ctx       context.Context          // of all calls
 	tls       *tls.ConnectionState      // nil without TLS
 	principal string                    // see SetPrincipal
 	wantsMux  bool                      // the client makes many calls at once
@@ -38,7 +39,7 @@ type turn struct {
 	known        *object
 	knownID      string
 	knownVersion uint64
-	calls        []servedCall
+	calls        []directCall
 	slab         int // how many calls were made room for the last time
 	args         Decoder
 	result       Encoder
@@ -61,6 +62,7 @@ func newServerConn(d *Daemon, nc net.Conn) *serverConn {
 
 // serve does the handshake and then one request after the other, until the connection ends or must not go on.
 func (c *serverConn) serve(ctx context.Context) {
+	c.ctx = ctx
 	defer c.recoverBug(ctx)
 	if !c.handshake(ctx) {
 		c.d.observeConn(ConnFailed)
@@ -69,7 +71,7 @@ func (c *serverConn) serve(ctx context.Context) {
 	c.d.observeConn(ConnOpened)
 	defer c.d.observeConn(ConnClosed)
 	if c.wantsMux {
-		s := newMuxServer(ctx, c)
+		s := newMuxServer(c)
 		c.mux.Store(s)
 		s.serve()
 		return
@@ -390,14 +392,14 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 		return false
 	}
 	if r, method := c.directMethod(&m); method != nil && m.flags&flagOneway == 0 {
-		return c.callDirect(ctx, m, r, method)
+		return c.callDirect(m, r, method)
 	}
 	s, ok := c.d.serializer(m.serializer)
 	if !ok {
 		return false
 	}
 	call := c.newCall(ctx, m, s)
-	c.begin(call, m.size)
+	call.observation = c.begin(m.size)
 	start := len(c.out)
 	goesOn := c.invoke(call, m, s)
 	if call.observation == &c.observation { // or else it goes on beside the connection, or nobody observes
@@ -730,13 +732,15 @@ func (c *turn) replyResult(call *servedCall, m message, s Serializer, result any
 }
 
 // replyHeader is that of a result; every one carries the correlation id.
-func (c *servedCall) replyHeader(m message) header {
+func (c *servedCall) replyHeader(m message) header { return replyHeader(m, c.info.CorrelationID) }
+
+func replyHeader(m message, correlationID [16]byte) header {
 	return header{
 		typ:           msgResult,
 		serializer:    m.serializer,
 		seq:           m.seq,
 		flags:         flagCorrelationID,
-		correlationID: c.info.CorrelationID,
+		correlationID: correlationID,
 	}
 }
 

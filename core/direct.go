@@ -78,36 +78,11 @@ func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
 	return r, method
 }
 
-// maxSlab is how many calls of a busy connection share an allocation.  A call's memory is not used for another one, since methods may keep
-// their context.
-const maxSlab = 16
-
-// nextCall makes the context of a method, as newCall does.
-func (c *turn) nextCall(ctx context.Context, m *message, method *Method) *servedCall {
-	if len(c.calls) == 0 {
-		c.slab = min(max(2*c.slab, 1), maxSlab)
-		c.calls = make([]servedCall, c.slab)
-	}
-	call := &c.calls[0]
-	c.calls = c.calls[1:]
-	call.Context = ctx
-	call.info = CallInfo{Object: c.knownID, Method: method.Name, Peer: c.peer, TLS: c.tls, Principal: c.principal,
-		Serializer: "msgpack", Sequence: m.seq, CorrelationID: m.correlationID}
-	if m.flags&flagCorrelationID == 0 {
-		call.info.CorrelationID = newCorrelationID()
-	}
-	if len(m.annotations) > 0 {
-		call.info.Annotations = m.annotationMap()
-		call.setDeadline(m)
-	}
-	return call
-}
-
 // callDirect runs a method without boxing and appends the reply to c.out, if there is to be one.
-func (c *turn) callDirect(ctx context.Context, m message, r encodedRequest, method *Method) (goesOn bool) {
-	call := c.nextCall(ctx, &m, method)
-	c.begin(call, m.size)
-	call.observation.of(method.observer)
+func (c *turn) callDirect(m message, r encodedRequest, method *Method) (goesOn bool) {
+	call := c.nextCall(&m, method)
+	observed := c.begin(m.size)
+	observed.of(method.observer)
 	start := len(c.out)
 	c.args = Decoder{b: r.args, left: r.count, method: method, memory: c.memory}
 	c.result = Encoder{b: append(c.out, emptyHeader[:]...)}
@@ -117,27 +92,36 @@ func (c *turn) callDirect(ctx context.Context, m message, r encodedRequest, meth
 	case m.flags&flagOneway != 0:
 		c.out = c.result.b[:start]
 		if err != nil {
-			call.observation.ends(CallException)
-			c.d.logUnseen(call, err)
+			observed.ends(CallException)
+			c.d.logUnseen(call.served(), err)
 		}
 		call.end()
 	case err == nil:
 		goesOn = c.finishDirect(call, m, method, start)
 	case err == errLate:
 		c.out = c.result.b[:start]
-		goesOn = c.replyError(call, m, msgpackSerializer{}, err, notExecuted)
+		goesOn = c.failDirect(call, m, err, notExecuted)
 	default:
 		c.out = c.result.b[:start]
-		goesOn = c.replyError(call, m, msgpackSerializer{}, err, nil)
+		goesOn = c.failDirect(call, m, err, nil)
 	}
-	call.observation.report(len(c.out) - start + len(c.large))
+	observed.report(len(c.out) - start + len(c.large))
 	return goesOn
+}
+
+// failDirect answers with an exception.
+func (c *turn) failDirect(call *directCall, m message, err error, a Annotations) (goesOn bool) {
+	s := call.served()
+	if c.d.unknown != nil {
+		s.observation = &c.observation
+	}
+	return c.replyError(s, m, msgpackSerializer{}, err, a)
 }
 
 var emptyHeader [headerBytes]byte
 
 // runDirect turns a panic into an exception.
-func (c *turn) runDirect(call *servedCall, method *Method) (err error) {
+func (c *turn) runDirect(call *directCall, method *Method) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicError(p)
@@ -150,20 +134,20 @@ func (c *turn) runDirect(call *servedCall, method *Method) (err error) {
 }
 
 // finishDirect makes the message of a result that c.result has written behind the room for a header at start.
-func (c *turn) finishDirect(call *servedCall, m message, method *Method, start int) bool {
+func (c *turn) finishDirect(call *directCall, m message, method *Method, start int) bool {
 	e := &c.result
 	switch {
 	case e.err != nil:
 		c.out = e.b[:start]
-		return c.replyError(call, m, msgpackSerializer{}, TypeError.New("result of %s() cannot be sent: %v", method.Name, e.err), nil)
+		return c.failDirect(call, m, TypeError.New("result of %s() cannot be sent: %v", method.Name, e.err), nil)
 	case e.n > 1 || e.n < 0:
 		c.out = e.b[:start]
-		return c.replyError(call, m, msgpackSerializer{}, errResultCount(method, e.n), nil)
+		return c.failDirect(call, m, errResultCount(method, e.n), nil)
 	case e.n == 0:
 		e.Nil()
 	}
-	h := call.replyHeader(m)
-	a := call.takeReply()
+	h := replyHeader(m, call.correlationID)
+	a := call.end()
 	if a != nil || c.d.opts.Compress {
 		e.join()
 	}
@@ -171,13 +155,13 @@ func (c *turn) finishDirect(call *servedCall, m message, method *Method, start i
 		payload := append([]byte(nil), e.b[start+headerBytes:]...)
 		var err error
 		if c.out, err = appendMessage(e.b[:start], h, a, payload); err != nil {
-			return c.replyError(call, m, msgpackSerializer{}, err, nil)
+			return c.failDirect(call, m, err, nil)
 		}
 	} else {
 		c.out = e.b
 		if err := finishMessageParts(c.out[start:], len(e.large), h); err != nil {
 			c.out = c.out[:start]
-			return c.replyError(call, m, msgpackSerializer{}, err, nil)
+			return c.failDirect(call, m, err, nil)
 		}
 		c.large, c.cut = e.large, e.cut
 	}

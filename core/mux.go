@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 )
 
@@ -75,10 +76,12 @@ func (c *combiner) send(b, large []byte, cut int) error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.busy {
-		c.waiting = append(c.waiting, b[:cut]...)
-		c.waiting = append(c.waiting, large...)
-		c.waiting = append(c.waiting, b[cut:]...)
+	switch {
+	case c.busy && large == nil:
+		c.waiting = append(c.waiting, b...)
+		return nil
+	case c.busy:
+		c.waiting = slices.Concat(c.waiting, b[:cut], large, b[cut:])
 		return nil
 	}
 	c.busy = true

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -26,17 +25,16 @@ type muxServer struct {
 	bytes  budget         // of the requests of those calls
 	beside atomic.Int32   // calls beside the leading goroutine, also those that it left
 
-	ctx     context.Context // of all calls; kept for those who take the lead
-	running atomic.Uint64   // number of the call that the leading goroutine runs; 0 if it runs none
-	seen    uint64          // by the watchdog
-	done    []byte          // replies of the leading goroutine that are to be written; set before running
-	current *Method         // of the call; nil if that is not known; set before running
-	ended   chan struct{}   // closed when nobody reads any more
+	running atomic.Uint64 // number of the call that the leading goroutine runs; 0 if it runs none
+	seen    uint64        // by the watchdog
+	done    []byte        // replies of the leading goroutine that are to be written; set before running
+	current *Method       // of the call; nil if that is not known; set before running
+	ended   chan struct{} // closed when nobody reads any more
 	once    sync.Once
 }
 
-func newMuxServer(ctx context.Context, c *serverConn) *muxServer {
-	s := &muxServer{serverConn: c, ctx: ctx, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{}), poller: newPoller(c.nc)}
+func newMuxServer(c *serverConn) *muxServer {
+	s := &muxServer{serverConn: c, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{}), poller: newPoller(c.nc)}
 	s.out.init(c.writeLarge)
 	return s
 }
@@ -129,7 +127,7 @@ func (s *muxServer) isWaitedFor(err error) bool {
 // answer appends the reply to a request to t.out.
 func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method) bool {
 	if method != nil {
-		return t.callDirect(s.ctx, m, r, method)
+		return t.callDirect(m, r, method)
 	}
 	return t.answer(s.ctx, m)
 }

@@ -528,11 +528,12 @@ func TestCombinerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var written atomic.Int64
+		const stale = maxCombined * 2 // where large bytes belong means nothing without them
 		var c combiner
 		c.init(func(b, _ []byte, _ int) error { <-release; written.Add(int64(len(b))); return nil })
 		done := make(chan error, 3)
 		for _, n := range []int{1, maxCombined, 1} {
-			go func() { done <- c.send(make([]byte, n), nil, 0) }()
+			go func() { done <- c.send(make([]byte, n), nil, stale) }()
 			synctest.Wait()
 		}
 		if n := len(done); n != 1 {

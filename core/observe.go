@@ -148,12 +148,13 @@ type observation struct {
 	outcome  CallOutcome
 }
 
-// begin starts to observe a call, of which nothing is known yet.  The connection's memory serves one after the other.
-func (c *turn) begin(call *servedCall, received int) {
-	if c.d.unknown != nil {
-		c.observation = observation{by: c.d.unknown, start: time.Now(), received: received}
-		call.observation = &c.observation
+// begin starts to observe a call, of which nothing is known yet; nil if nobody observes.  The connection's memory serves one after the other.
+func (c *turn) begin(received int) *observation {
+	if c.d.unknown == nil {
+		return nil
 	}
+	c.observation = observation{by: c.d.unknown, start: time.Now(), received: received}
+	return &c.observation
 }
 
 // detach returns the observation of a call that goes on beside the connection.

@@ -1,0 +1,137 @@
+package core
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+)
+
+// directCall is the context of a method that is run without boxing.  Methods may keep theirs, so the memory of one serves no other call: it is
+// small, and what few methods ask for is made when they do.
+type directCall struct {
+	conn          *serverConn
+	method        *Method
+	object        string
+	correlationID [16]byte
+	deadline      instant // of the caller; 0 if it has none, or did not tell
+	full          atomic.Pointer[servedCall]
+	seq           uint16
+}
+
+// instant is a time since the start of the program, which takes less room than a time.Time.
+type instant time.Duration
+
+var programStart = time.Now()
+
+func now() instant             { return instant(time.Since(programStart)) }
+func (i instant) t() time.Time { return programStart.Add(time.Duration(i)) }
+
+// endedCall is in place of a servedCall when the method has returned and nobody had asked for it.
+var endedCall servedCall
+
+// served returns the call as other code knows it.
+func (c *directCall) served() *servedCall {
+	if s := c.full.Load(); s != nil && s != &endedCall {
+		return s
+	}
+	s := &servedCall{Context: c.conn.ctx, info: CallInfo{Object: c.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
+		Principal: c.conn.principal, Serializer: "msgpack", Sequence: c.seq, CorrelationID: c.correlationID}}
+	if c.deadline != 0 {
+		s.deadline = c.deadline.t()
+	}
+	if c.full.CompareAndSwap(nil, s) {
+		return s
+	}
+	if other := c.full.Load(); other != &endedCall {
+		return other
+	}
+	s.answered = true
+	return s
+}
+
+// end is called when the method has returned.  It returns the annotations of the reply.
+func (c *directCall) end() Annotations {
+	if c.full.CompareAndSwap(nil, &endedCall) {
+		return nil
+	}
+	if s := c.full.Load(); s != &endedCall {
+		return s.takeReply()
+	}
+	return nil
+}
+
+// Deadline implements context.Context, as the methods below do.
+func (c *directCall) Deadline() (time.Time, bool) {
+	if c.deadline == 0 {
+		return c.conn.ctx.Deadline()
+	}
+	return c.served().Deadline()
+}
+
+func (c *directCall) Done() <-chan struct{} {
+	if c.deadline == 0 {
+		return c.conn.ctx.Done()
+	}
+	return c.served().Done()
+}
+
+func (c *directCall) Err() error {
+	if c.deadline == 0 {
+		return c.conn.ctx.Err()
+	}
+	return c.served().Err()
+}
+
+func (c *directCall) Value(key any) any {
+	switch key.(type) {
+	case servedCallKey:
+		return c.served()
+	case outgoingKey:
+		out := outgoingFrom(c.conn.ctx)
+		out.correlationID, out.hasID = c.correlationID, true
+		return out
+	}
+	return c.conn.ctx.Value(key)
+}
+
+// late returns an error if nobody waits for the call any more.
+func (c *directCall) late() error {
+	if c.deadline != 0 && now() >= c.deadline {
+		return errLate
+	}
+	return nil
+}
+
+// maxSlab is how many calls of a busy connection share an allocation.
+const maxSlab = 16
+
+// nextCall makes the context of a method, as newCall does.
+func (c *turn) nextCall(m *message, method *Method) *directCall {
+	if len(c.calls) == 0 {
+		c.slab = min(max(2*c.slab, 1), maxSlab)
+		c.calls = make([]directCall, c.slab)
+	}
+	call := &c.calls[0]
+	c.calls = c.calls[1:]
+	call.conn, call.method, call.object, call.seq = c.serverConn, method, c.knownID, m.seq
+	if call.correlationID = m.correlationID; m.flags&flagCorrelationID == 0 {
+		call.correlationID = newCorrelationID()
+	}
+	if len(m.annotations) > 0 {
+		call.annotate(m)
+	}
+	return call
+}
+
+// annotate takes the annotations of a request.
+func (c *directCall) annotate(m *message) {
+	if b := m.annotations; len(b) == 12 && string(b[:4]) == annotationDeadline { // all that most requests have
+		c.deadline = now() + instant(time.Duration(binary.BigEndian.Uint32(b[8:]))*time.Millisecond)
+		return
+	}
+	s := c.served()
+	s.info.Annotations = m.annotationMap()
+	if s.setDeadline(m); !s.deadline.IsZero() {
+		c.deadline = instant(s.deadline.Sub(programStart))
+	}
+}
