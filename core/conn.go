@@ -1,6 +1,7 @@
 package core
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -237,15 +238,40 @@ func (w *wire) boundWrite() error {
 
 // hasRequest reports whether a whole message was read ahead, so that reading it does not wait.
 func (w *wire) hasRequest() bool {
-	if w.r.Buffered() < headerBytes {
+	b := w.r.b[w.r.r:w.r.w]
+	return len(b) >= headerBytes && lengths(b) <= uint64(len(b)-headerBytes)
+}
+
+// lengths is how many bytes are behind a header.
+func lengths(b []byte) uint64 {
+	return uint64(binary.BigEndian.Uint32(b[12:])) + uint64(binary.BigEndian.Uint32(b[16:]))
+}
+
+// takeAhead makes m the next message if all of it was read ahead and there is nothing special about it: what readMessage would do, in a fraction of
+// the time.
+func (w *wire) takeAhead(m *message) bool {
+	b := w.r.b[w.r.r:w.r.w]
+	if len(b) < headerBytes || w.readBounded {
 		return false
 	}
-	b, err := w.r.Peek(headerBytes)
-	if err != nil {
+	size := lengths(b)
+	flags := binary.BigEndian.Uint16(b[8:])
+	annotations := binary.BigEndian.Uint32(b[16:])
+	switch {
+	case size > uint64(min(len(b)-headerBytes, w.limit)) || flags&flagCompressed != 0:
+		return false
+	case string(b[:4]) != headerTag || binary.BigEndian.Uint16(b[4:]) != protocolVersion || binary.BigEndian.Uint16(b[38:]) != headerMagic:
+		return false
+	case annotations != 0 && !isDeadlineAlone(b[headerBytes:headerBytes+annotations]):
 		return false
 	}
-	h, err := parseHeader(b, w.limit)
-	return err == nil && h.bodyLen() <= int64(w.r.Buffered()-headerBytes)
+	m.typ, m.serializer, m.flags, m.seq = b[6], b[7], flags, binary.BigEndian.Uint16(b[10:])
+	m.payloadLen, m.annotationsLen, m.correlationID = uint32(size)-annotations, annotations, [16]byte(b[20:36])
+	m.size = headerBytes + int(size)
+	b = b[headerBytes:m.size:m.size]
+	m.annotations, m.payload = b[:annotations:annotations], b[annotations:]
+	w.r.Discard(m.size)
+	return true
 }
 
 // trim gives large buffers away, which an idle connection should not keep.

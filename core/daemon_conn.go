@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ type serverConn struct {
 	*wire
 	d         *Daemon
 	peer      net.Addr
-	ctx       context.Context          // of all calls
+	ctx       context.Context           // of all calls
 	tls       *tls.ConnectionState      // nil without TLS
 	principal string                    // see SetPrincipal
 	wantsMux  bool                      // the client makes many calls at once
@@ -39,6 +40,7 @@ type turn struct {
 	known        *object
 	knownID      string
 	knownVersion uint64
+	knownMethod  *Method // of known, the one that was called last; nil if there was no call
 	calls        []directCall
 	slab         int // how many calls were made room for the last time
 	args         Decoder
@@ -373,10 +375,8 @@ func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall
 
 // newCorrelationID returns a random UUID (RFC 9562, version 4).  It names a call in logs; nothing depends on its being secret.
 func newCorrelationID() (id [16]byte) {
-	hi, lo := rand.Uint64(), rand.Uint64()
-	for i := range 8 {
-		id[i], id[8+i] = byte(hi>>(8*i)), byte(lo>>(8*i))
-	}
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return id
@@ -392,7 +392,7 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 		return false
 	}
 	if r, method := c.directMethod(&m); method != nil && m.flags&flagOneway == 0 {
-		return c.callDirect(m, r, method)
+		return c.callDirect(&m, r, method)
 	}
 	s, ok := c.d.serializer(m.serializer)
 	if !ok {
@@ -732,9 +732,9 @@ func (c *turn) replyResult(call *servedCall, m message, s Serializer, result any
 }
 
 // replyHeader is that of a result; every one carries the correlation id.
-func (c *servedCall) replyHeader(m message) header { return replyHeader(m, c.info.CorrelationID) }
+func (c *servedCall) replyHeader(m message) header { return replyHeader(&m, c.info.CorrelationID) }
 
-func replyHeader(m message, correlationID [16]byte) header {
+func replyHeader(m *message, correlationID [16]byte) header {
 	return header{
 		typ:           msgResult,
 		serializer:    m.serializer,

@@ -53,7 +53,7 @@ func scanRequest(b []byte) (r encodedRequest, ok bool) {
 func (c *turn) lookup(id []byte) *object {
 	if version := c.d.version.Load(); c.known == nil || version != c.knownVersion || string(id) != c.knownID {
 		c.knownID, c.knownVersion = string(id), version
-		c.known = c.d.object(c.knownID)
+		c.known, c.knownMethod = c.d.object(c.knownID), nil
 	}
 	return c.known
 }
@@ -71,7 +71,10 @@ func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
 	if o == nil || o.serial != nil {
 		return r, nil
 	}
-	method = o.methods[string(r.method)]
+	if method = c.knownMethod; method == nil || string(r.method) != method.Name {
+		method = o.methods[string(r.method)]
+		c.knownMethod = method
+	}
 	if method == nil || method.Direct == nil || r.count != len(method.Params) && !(method.Variadic && r.count > len(method.Params)) {
 		return r, nil
 	}
@@ -79,13 +82,15 @@ func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
 }
 
 // callDirect runs a method without boxing and appends the reply to c.out, if there is to be one.
-func (c *turn) callDirect(m message, r encodedRequest, method *Method) (goesOn bool) {
-	call := c.nextCall(&m, method)
+func (c *turn) callDirect(m *message, r encodedRequest, method *Method) (goesOn bool) {
+	call := c.nextCall(m, method)
 	observed := c.begin(m.size)
 	observed.of(method.observer)
 	start := len(c.out)
-	c.args = Decoder{b: r.args, left: r.count, method: method, memory: c.memory}
-	c.result = Encoder{b: append(c.out, emptyHeader[:]...)}
+	a := &c.args // of which nothing else was ever set
+	a.b, a.left, a.pos, a.method, a.memory, a.err = r.args, r.count, 0, method, c.memory, nil
+	e := &c.result
+	e.b, e.n, e.large, e.err = append(c.out, emptyHeader[:]...), 0, nil, nil
 	err := c.runDirect(call, method)
 	goesOn = true
 	switch {
@@ -110,12 +115,12 @@ func (c *turn) callDirect(m message, r encodedRequest, method *Method) (goesOn b
 }
 
 // failDirect answers with an exception.
-func (c *turn) failDirect(call *directCall, m message, err error, a Annotations) (goesOn bool) {
+func (c *turn) failDirect(call *directCall, m *message, err error, a Annotations) (goesOn bool) {
 	s := call.served()
 	if c.d.unknown != nil {
 		s.observation = &c.observation
 	}
-	return c.replyError(s, m, msgpackSerializer{}, err, a)
+	return c.replyError(s, *m, msgpackSerializer{}, err, a)
 }
 
 var emptyHeader [headerBytes]byte
@@ -134,7 +139,7 @@ func (c *turn) runDirect(call *directCall, method *Method) (err error) {
 }
 
 // finishDirect makes the message of a result that c.result has written behind the room for a header at start.
-func (c *turn) finishDirect(call *directCall, m message, method *Method, start int) bool {
+func (c *turn) finishDirect(call *directCall, m *message, method *Method, start int) bool {
 	e := &c.result
 	switch {
 	case e.err != nil:

@@ -125,8 +125,8 @@ func (c *turn) nextCall(m *message, method *Method) *directCall {
 
 // annotate takes the annotations of a request.
 func (c *directCall) annotate(m *message) {
-	if b := m.annotations; len(b) == 12 && string(b[:4]) == annotationDeadline { // all that most requests have
-		c.deadline = now() + instant(time.Duration(binary.BigEndian.Uint32(b[8:]))*time.Millisecond)
+	if isDeadlineAlone(m.annotations) { // all that most requests have
+		c.deadline = now() + instant(time.Duration(binary.BigEndian.Uint32(m.annotations[8:]))*time.Millisecond)
 		return
 	}
 	s := c.served()

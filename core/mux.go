@@ -43,6 +43,11 @@ func appendDeadline(b []byte, milliseconds int64) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(min(max(milliseconds, 1), 1<<32-1)))
 }
 
+// isDeadlineAlone reports whether annotations are PCDL alone.
+func isDeadlineAlone(b []byte) bool {
+	return len(b) == 12 && string(b[:8]) == annotationDeadline+"\x00\x00\x00\x04"
+}
+
 // combiner lets many goroutines write to one connection with few system calls: who comes while another one writes leaves its bytes with that one.
 type combiner struct {
 	write func(b, large []byte, cut int) error // one at a time; large belongs into b at cut

@@ -30,7 +30,8 @@ type muxConn struct {
 	spare   []byte
 	free    []*slot
 	queued  uint64 // bytes that were ever put into out
-	written uint64 // of those, bytes that were written
+	handed  uint64 // of those, bytes that were given to a write, which may have sent them though it has not returned
+	written uint64 // of those, bytes that were surely written
 	retired bool   // takes no more calls
 	err     error  // ended everything
 	reading bool   // the reading goroutine was started
@@ -106,14 +107,17 @@ func (m *muxConn) fail(err error) {
 		m.mu.Lock()
 		m.err, m.retired = err, true
 		slots := *m.slots.Load()
-		written := m.written
+		sent := m.handed
+		if _, ok := errors.AsType[writeError](err); ok {
+			sent = m.written // no other write is under way
+		}
 		m.room.Broadcast()
 		m.mu.Unlock()
 		close(m.closed)
 		m.c.proxy.leave(m)
 		m.c.Close()
 		for _, s := range slots {
-			s.fail(m.c.fault(opRead, s.start < written || !m.c.exact, err))
+			s.fail(m.c.fault(opRead, s.start < sent || !m.c.exact, err))
 		}
 	})
 }
@@ -258,7 +262,7 @@ func (m *muxConn) awaitTurnLocked(ctx context.Context) {
 // has taken all, somebody else goes on with a copy, since the bytes are the caller's again then.
 func (m *muxConn) writeLargeLocked(ctx context.Context, large []byte, cut int) {
 	out := m.out
-	m.out = m.spare[:0]
+	m.out, m.handed = m.spare[:0], m.queued
 	m.flushing.Store(true)
 	m.mu.Unlock()
 	parts := net.Buffers{out[:cut], large, out[cut:]}
@@ -267,6 +271,7 @@ func (m *muxConn) writeLargeLocked(ctx context.Context, large []byte, cut int) {
 	m.written += uint64(n)
 	if err != nil && ctx.Err() != nil && isTimeout(err) {
 		m.out = append(slices.Concat(parts...), m.out...)
+		m.handed = m.written
 		go m.writeRest()
 		return
 	}
@@ -390,7 +395,7 @@ func (m *muxConn) flushLocked(ctx context.Context, others bool) {
 func (m *muxConn) writeLocked() {
 	for len(m.out) > 0 && m.err == nil {
 		out := m.out
-		m.out = m.spare[:0]
+		m.out, m.handed = m.spare[:0], m.queued
 		m.mu.Unlock()
 		n, err := m.c.write(out)
 		m.mu.Lock()

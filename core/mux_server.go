@@ -61,6 +61,7 @@ func (s *muxServer) lead(t *turn, next uint64) {
 			s.end()
 		}
 	}()
+	var m message
 	for number := next; ; number++ {
 		if len(t.out) > 0 && (t.large != nil || !s.hasRequest() || len(t.out) >= flushBytes) {
 			if s.out.send(t.out, t.large, t.cut) != nil {
@@ -73,7 +74,10 @@ func (s *muxServer) lead(t *turn, next uint64) {
 			wrote = served
 		}
 		served++
-		m, err := s.nextRequest()
+		var err error
+		if !s.takeAhead(&m) {
+			m, err = s.nextRequest()
+		}
 		if err != nil && s.isWaitedFor(err) {
 			continue
 		}
@@ -100,7 +104,7 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		t.lend(s.memoryOf(m.payload))
 		s.running.Store(number)
 		s.d.watchdog.wake()
-		goesOn := s.answer(t, m, r, method)
+		goesOn := s.answer(t, &m, r, method)
 		fatal := !goesOn && len(t.out) == start // an exception ends nothing here, whatever its class
 		if !s.running.CompareAndSwap(number, 0) {
 			replaced = true
@@ -125,11 +129,11 @@ func (s *muxServer) isWaitedFor(err error) bool {
 }
 
 // answer appends the reply to a request to t.out.
-func (s *muxServer) answer(t *turn, m message, r encodedRequest, method *Method) bool {
+func (s *muxServer) answer(t *turn, m *message, r encodedRequest, method *Method) bool {
 	if method != nil {
 		return t.callDirect(m, r, method)
 	}
-	return t.answer(s.ctx, m)
+	return t.answer(s.ctx, *m)
 }
 
 // finish sends the reply of a call beside the leading goroutine.
@@ -212,7 +216,7 @@ func (j *job) run() {
 		timed = j.requested(&j.message)
 	}
 	began := time.Now()
-	goesOn := s.answer(&j.turn, j.message, r, method)
+	goesOn := s.answer(&j.turn, &j.message, r, method)
 	if timed != nil {
 		timed.pace.took(time.Since(began))
 	}

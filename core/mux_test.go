@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -257,6 +258,63 @@ func TestMuxBadReplies(t *testing.T) {
 				t.Error("the connection is still in use")
 			}
 		})
+	}
+}
+
+// heldConn is a connection whose third Write returns long after the bytes are gone.
+type heldConn struct {
+	net.Conn
+	writes atomic.Int32
+	hold   chan struct{}
+}
+
+func (c *heldConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if c.writes.Add(1) == 3 {
+		<-c.hold
+	}
+	return n, err
+}
+
+// A call whose bytes are on their way when the connection ends may have run, though the write of them has not returned: it is not made again.
+func TestMuxLostWhileWriting(t *testing.T) {
+	t.Parallel()
+	var conns atomic.Int32
+	uri := fakeServer(t, func(c *rawClient) {
+		conns.Add(1)
+		if !c.welcomeMux() {
+			return
+		}
+		for range 2 {
+			if _, err := c.readMessage(); err != nil {
+				return
+			}
+		}
+	})
+	hold := make(chan struct{})
+	p := NewProxy(uri, ProxyOptions{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := new(net.Dialer).DialContext(ctx, network, address)
+		return &heldConn{Conn: nc, hold: hold}, err
+	}})
+	defer p.Close()
+	if err := p.Bind(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reads, writes := make(chan error), make(chan error)
+	go func() { reads <- p.Call(context.Background(), "m", nil) }()
+	for p.mux.Load().inflight.Load() == 0 || !p.mux.Load().leading.Load() {
+		runtime.Gosched()
+	}
+	go func() { writes <- p.Call(context.Background(), "m", nil) }()
+	if err := within(t, reads); OutcomeOf(err) != CallUnknown {
+		t.Errorf("the call that was sent: got %v, want that the outcome is not known", err)
+	}
+	close(hold)
+	if err := within(t, writes); OutcomeOf(err) != CallUnknown {
+		t.Errorf("the call that was being sent: got %v, want that the outcome is not known", err)
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections, want 1: the second is for a call that is made again", n)
 	}
 }
 
