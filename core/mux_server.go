@@ -27,6 +27,7 @@ type muxServer struct {
 
 	running atomic.Uint64 // number of the call that the leading goroutine runs; 0 if it runs none
 	seen    uint64        // by the watchdog
+	crowded atomic.Bool   // several requests were answered together since the watchdog looked
 	done    []byte        // replies of the leading goroutine that are to be written; set before running
 	current *Method       // of the call; nil if that is not known; set before running
 	ended   chan struct{} // closed when nobody reads any more
@@ -68,7 +69,10 @@ func (s *muxServer) lead(t *turn, next uint64) {
 				return
 			}
 			t.out, t.large = keepLarge(t.out), nil
-			if served-wrote == 1 && !s.d.draining.Load() {
+			switch {
+			case served-wrote > 1:
+				s.crowd()
+			case !s.d.draining.Load():
 				s.r.poll(s.poller) // one call at a time: the next one may come soon
 			}
 			wrote = served
@@ -120,6 +124,13 @@ func (s *muxServer) lead(t *turn, next uint64) {
 			s.out.send(t.out, nil, 0)
 			return
 		}
+	}
+}
+
+// crowd tells the watchdog that calls may wait for each other.
+func (s *muxServer) crowd() {
+	if !s.crowded.Load() {
+		s.crowded.Store(true)
 	}
 }
 
@@ -288,7 +299,8 @@ type watchdog struct {
 
 const (
 	watchInterval = time.Millisecond
-	watchIdle     = 20 // intervals without a call, after which it stops
+	calmInterval  = 10 * time.Millisecond // while clients make one call at a time: a timer that is about to fire costs each of their calls a few µs
+	watchIdle     = 20                    // intervals without a call, after which it stops
 )
 
 func (w *watchdog) add(s *muxServer) {
@@ -314,11 +326,17 @@ func (w *watchdog) wake() {
 }
 
 func (w *watchdog) watch() {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
+	timer := time.NewTimer(watchInterval)
+	defer timer.Stop()
 	for idle := 0; ; {
-		<-tick.C
-		if w.look() {
+		<-timer.C
+		calls, crowded := w.look()
+		if calls || crowded {
+			timer.Reset(watchInterval)
+		} else {
+			timer.Reset(calmInterval)
+		}
+		if calls {
 			idle = 0
 			continue
 		}
@@ -333,11 +351,16 @@ func (w *watchdog) watch() {
 	}
 }
 
-// look takes the lead from goroutines whose call was there the last time, too.  It reports whether there are calls.
-func (w *watchdog) look() (calls bool) {
+// look takes the lead from goroutines whose call was there the last time, too.  It reports whether there are calls,
+// and whether some may wait for others.
+func (w *watchdog) look() (calls, crowded bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for s := range w.conns {
+		if s.crowded.Load() {
+			s.crowded.Store(false)
+			crowded = true
+		}
 		number := s.running.Load()
 		switch {
 		case number == 0:
@@ -348,7 +371,7 @@ func (w *watchdog) look() (calls bool) {
 		s.seen = number
 		calls = true
 	}
-	return calls
+	return calls, crowded
 }
 
 func (w *watchdog) hasConns() bool {
