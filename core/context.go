@@ -32,8 +32,10 @@ type servedCall struct {
 	context.Context
 	info        CallInfo
 	observation *observation // nil if nobody observes
-	conn        *serverConn  // of a handshake; nil for calls
-	deadline    time.Time    // of the caller; zero if it has none, or did not tell
+	conn        *serverConn
+	handshake   bool               // it is no call of a method
+	cancel      context.CancelFunc // of Context, if that is the one of an item stream
+	deadline    time.Time          // of the caller; zero if it has none, or did not tell
 
 	mu       sync.Mutex // protects what follows; oneway calls and goroutines of a method may outlive the reply
 	reply    Annotations
@@ -90,6 +92,21 @@ func (c *servedCall) end() {
 	}
 }
 
+// beginStream makes the context last until the stream that the method returns has ended, rather than until the caller's deadline.
+func (c *servedCall) beginStream() {
+	c.Context, c.cancel = context.WithCancel(c.Context)
+	c.deadline = time.Time{}
+}
+
+// takeCancel returns what ends the context of a stream; to be called when there is to be none as well.
+func (c *servedCall) takeCancel() context.CancelFunc {
+	cancel := c.cancel
+	if c.cancel = nil; cancel == nil {
+		return func() {}
+	}
+	return cancel
+}
+
 type servedCallKey struct{}
 
 // Value makes the call known to [CallInfoFrom].
@@ -123,7 +140,7 @@ func CallInfoFrom(ctx context.Context) *CallInfo {
 // [CallInfo].  Elsewhere it does nothing.
 func SetPrincipal(ctx context.Context, name string) {
 	call, ok := ctx.Value(servedCallKey{}).(*servedCall)
-	if !ok || call.conn == nil {
+	if !ok || !call.handshake {
 		return
 	}
 	call.mu.Lock()

@@ -49,6 +49,15 @@ type DaemonOptions struct {
 	// TLS makes clients connect by TLS 1.2 or later.  It needs a certificate; ClientAuth and ClientCAs ask clients for theirs.
 	// [TLSFiles.Server] follows files that change.  Nil means plain connections.
 	TLS *tls.Config
+	// StreamLifetime ends item streams so long after they began.  Zero means never, as in Pyro5.
+	StreamLifetime time.Duration
+	// StreamLinger is how long an item stream outlives the connection that used it last: a client that connects again may go on with it.
+	// Zero means 30 s, as in Pyro5; negative means not at all.
+	StreamLinger time.Duration
+	// MaxStreams bounds the item streams; beyond it methods that return an iterator fail.  Zero means 10,000.
+	MaxStreams int
+	// NoStreams gives callers of methods that return an iterator an error.
+	NoStreams bool
 	// AcceptXML lets clients use the serializer "xml", which only programs of this project know.
 	AcceptXML bool
 	// Logger gets errors that no caller sees; nil discards them.
@@ -81,6 +90,10 @@ func (o DaemonOptions) withDefaults() DaemonOptions {
 	setDefault(&o.MaxMessageBytes, defaultMaxRequestBytes)
 	setDefault(&o.MaxConnections, defaultMaxConnections)
 	setDefault(&o.MaxOneway, defaultMaxOneway)
+	setDefault(&o.MaxStreams, defaultMaxStreams)
+	if o.StreamLinger == 0 {
+		o.StreamLinger = defaultStreamLinger
+	}
 	setDefault(&o.HandshakeTimeout, defaultHandshakeTimeout)
 	setDefault(&o.DrainTimeout, defaultDrainTimeout)
 	if o.Logger == nil {
@@ -111,6 +124,7 @@ type Daemon struct {
 	draining atomic.Bool
 	running  sync.WaitGroup // connections and oneway calls
 	watchdog watchdog
+	streams  itemStreams
 
 	mu       sync.Mutex // protects what follows
 	serving  bool
@@ -149,6 +163,7 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 		conns:   make(map[*serverConn]struct{}),
 	}
 	d.watchdog.running = &d.running
+	d.streams.d = d
 	own, err := newObject(d.servant(), ObjectOptions{})
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
@@ -274,6 +289,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		d.Close()
 	}
 	d.running.Wait()
+	d.streams.shut()
 	cancel(ErrClosed)
 	<-watched
 	if ctx.Err() != nil {
@@ -361,6 +377,7 @@ func (d *Daemon) start(ctx context.Context, nc net.Conn) {
 
 func (d *Daemon) forget(c *serverConn, refused bool) {
 	c.nc.Close()
+	d.streams.leave(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, c)
@@ -459,11 +476,17 @@ func (d *Daemon) servant() *Servant {
 			}
 			return o.wireMetadata(), nil
 		}},
-		// No method here returns a stream, so none has an item left.
-		{Name: "get_next_stream_item", Params: stream, Func: func(context.Context, []any) (any, error) {
-			return nil, PyroError.New("item stream terminated")
+		{Name: "get_next_stream_item", Params: stream, Func: func(ctx context.Context, args []any) (any, error) {
+			id, _ := args[0].(string)
+			call, ok := ctx.Value(servedCallKey{}).(*servedCall)
+			if !ok {
+				return nil, errStreamEnded()
+			}
+			return d.streams.item(call.conn, id)
 		}},
-		{Name: "close_stream", Params: stream, Contract: ContractIdempotent, Func: func(context.Context, []any) (any, error) {
+		{Name: "close_stream", Params: stream, Contract: ContractIdempotent, Func: func(_ context.Context, args []any) (any, error) {
+			id, _ := args[0].(string)
+			d.streams.close(id)
 			return nil, nil
 		}},
 	}}

@@ -26,6 +26,7 @@ type serverConn struct {
 	ctx       context.Context           // of all calls
 	tls       *tls.ConnectionState      // nil without TLS
 	principal string                    // see SetPrincipal
+	gone      atomic.Bool               // it has ended
 	wantsMux  bool                      // the client makes many calls at once
 	mux       atomic.Pointer[muxServer] // nil until the handshake is done, and if the client makes one call after the other
 }
@@ -167,7 +168,7 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 	defer cancel()
 	t := turn{serverConn: c}
 	call := t.newCall(ctx, m, s)
-	call.conn = c
+	call.handshake = true
 	reply, annotations, err := c.connectReply(call, m, s)
 	if err != nil {
 		c.logRefused(call, call.info.Object, err)
@@ -357,7 +358,7 @@ func isConnError(err error) bool {
 
 // newCall makes the context of a method.
 func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall {
-	call := &servedCall{Context: ctx, info: CallInfo{
+	call := &servedCall{Context: ctx, conn: c.serverConn, info: CallInfo{
 		Peer:          c.peer,
 		TLS:           c.tls,
 		Principal:     c.principal,
@@ -441,6 +442,9 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 	if err != nil {
 		return c.replyError(call, m, s, err, nil)
 	}
+	if isIterator(reflect.TypeOf(result)) {
+		return c.replyStream(call, m, s, result)
+	}
 	return c.replyResult(call, m, s, result)
 }
 
@@ -483,7 +487,9 @@ func (c *turn) startOneway(call *servedCall, o *object, r Request) bool {
 			o.serial.Lock()
 			defer o.serial.Unlock()
 		}
-		if _, err := o.run(call, r, 0); err != nil {
+		_, err := o.run(call, r, 0)
+		call.takeCancel()()
+		if err != nil {
 			call.observation.ends(CallException)
 			d.logUnseen(call, err)
 		}
@@ -533,6 +539,14 @@ func (o *object) run(call *servedCall, r Request, flags uint16) (result any, err
 		return nil, err
 	}
 	call.observation.of(m.observer)
+	if m.Streams {
+		call.beginStream()
+		defer func() {
+			if !isIterator(reflect.TypeOf(result)) {
+				call.takeCancel()()
+			}
+		}()
+	}
 	return m.run(call, r.Args, r.Kwargs)
 }
 
@@ -621,6 +635,9 @@ func (o *object) runBatch(call *servedCall, calls []any) (any, error) {
 		if err != nil {
 			wrapped := ClassDict{Class: "Pyro5.core._ExceptionWrapper", Attrs: map[string]any{"exception": exception(err, m.place()...)}}
 			return append(results, wrapped), nil
+		}
+		if isIterator(reflect.TypeOf(result)) {
+			return nil, TypeError.New("%s() returns an iterator: item streams are not supported in batches", name)
 		}
 		results = append(results, result)
 	}
@@ -724,9 +741,6 @@ func (c *turn) replyResult(call *servedCall, m message, s Serializer, result any
 	err := c.prepare(h, call.takeReply(), s, result)
 	if err == nil {
 		return true
-	}
-	if kind := reflect.ValueOf(result).Kind(); kind == reflect.Func || kind == reflect.Chan {
-		err = fmt.Errorf("item streams are not offered by this server, return a list: %w", err)
 	}
 	return c.replyError(call, m, s, TypeError.New("result of %s() cannot be sent: %v", call.info.Method, err), nil)
 }

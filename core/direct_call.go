@@ -34,7 +34,7 @@ func (c *directCall) served() *servedCall {
 	if s := c.full.Load(); s != nil && s != &endedCall {
 		return s
 	}
-	s := &servedCall{Context: c.conn.ctx, info: CallInfo{Object: c.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
+	s := &servedCall{Context: c.conn.ctx, conn: c.conn, info: CallInfo{Object: c.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
 		Principal: c.conn.principal, Serializer: "msgpack", Sequence: c.seq, CorrelationID: c.correlationID}}
 	if c.deadline != 0 {
 		s.deadline = c.deadline.t()

@@ -242,15 +242,15 @@ func (c *clientConn) invokeEncoded(ctx context.Context, v *Invocation, flags uin
 	case flags&flagOneway != 0:
 		v.setStored(nil)
 		return nil
-	case m.flags&flagException != 0:
-		return c.result(ctx, m, v.method, nil)
-	case m.flags&flagItemStream != 0:
+	case m.flags&flagItemStream != 0: // an exception for those who do not know streams
 		var s *Stream
 		if err := c.stream(ctx, m, v.method, &s); err != nil {
 			return err
 		}
 		v.setStored(s)
 		return nil
+	case m.flags&flagException != 0:
+		return c.result(ctx, m, v.method, nil)
 	}
 	payload := m.payload
 	if c.holds(payload) {

@@ -859,10 +859,10 @@ func (m *muxConn) take(ctx context.Context, s *slot, reply message, v *Invocatio
 		return m.badReply(errMessageType(reply.typ, "5"))
 	case reply.serializer != msgpackID:
 		return m.badReply(&wireError{SerializeError, fmt.Sprintf("invalid serializer in response: %d", reply.serializer)})
+	case reply.flags&flagItemStream != 0: // an exception for those who do not know streams
+		return m.stream(ctx, reply, v)
 	case reply.flags&flagException != 0:
 		return m.exception(reply)
-	case reply.flags&flagItemStream != 0:
-		return m.stream(ctx, reply, v)
 	}
 	s.reply, v.reply = v.reply[:0], s.reply
 	if err := v.setResult(m.c.serializer, reply.payload); err != nil {

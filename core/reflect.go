@@ -81,6 +81,7 @@ type boundMethod struct {
 	variadic    bool
 	returnsErr  bool
 	returnCount int // without the error
+	streams     bool
 }
 
 func reflectMethod(fn reflect.Value, name string, params []string) (Method, error) {
@@ -105,13 +106,17 @@ func reflectMethod(fn reflect.Value, name string, params []string) (Method, erro
 		b.returnCount--
 	}
 	for i := range b.returnCount {
-		if out := t.Out(i); out.Kind() == reflect.Func {
-			return Method{}, fmt.Errorf("it returns an iterator or another function (%s), and item streams are not offered; return a slice", out)
-		} else if !isValueType(out) {
+		out := t.Out(i)
+		switch {
+		case isIterator(out) && b.returnCount == 1:
+			b.streams = true
+		case isIterator(out):
+			return Method{}, fmt.Errorf("an iterator (%s) has to be the only result, but for an error", out)
+		case !isValueType(out):
 			return Method{}, fmt.Errorf("a result of type %s cannot be sent", out)
 		}
 	}
-	m := Method{Name: name, Variadic: b.variadic, Func: b.call}
+	m := Method{Name: name, Variadic: b.variadic, Streams: b.streams, Func: b.call}
 	count := len(b.types)
 	if b.variadic {
 		count--

@@ -193,12 +193,12 @@ type (
 	fieldAndMethod struct{ Size int }
 )
 
-func (clashing) GetURL()               {}
-func (clashing) GetUrl()               {}
-func (iterating) Items() iter.Seq[int] { return nil }
-func (streaming) Feed(c chan int)      {}
-func (channels) Items() <-chan int     { return nil }
-func (*fieldAndMethod) Size_() int     { return 0 }
+func (clashing) GetURL()                      {}
+func (clashing) GetUrl()                      {}
+func (iterating) Items() (iter.Seq[int], int) { return nil, 0 }
+func (streaming) Feed(c chan int)             {}
+func (channels) Items() <-chan int            { return nil }
+func (*fieldAndMethod) Size_() int            { return 0 }
 
 // spec: O1
 func TestRegisterRefuses(t *testing.T) {
@@ -218,7 +218,7 @@ func TestRegisterRefuses(t *testing.T) {
 		{name: "nil pointer", obj: (*shape)(nil), want: "nil object"},
 		{name: "nil servant", obj: (*Servant)(nil), want: "nil servant"},
 		{name: "clash", obj: clashing{}, want: `two members are called "get_url"`},
-		{name: "iterator", obj: iterating{}, want: "method Items: it returns an iterator or another function (iter.Seq[int])"},
+		{name: "iterator", obj: iterating{}, want: "method Items: an iterator (iter.Seq[int]) has to be the only result"},
 		{name: "channel parameter", obj: streaming{}, want: "method Feed: a parameter of type chan int cannot be sent"},
 		{name: "channel result", obj: channels{}, want: `a result of type <-chan int cannot be sent (hide it with Names: "Items": "-")`},
 		{name: "nothing exposed", obj: &empty{}, want: "nothing to expose"},
