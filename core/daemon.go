@@ -49,6 +49,9 @@ type DaemonOptions struct {
 	// TLS makes clients connect by TLS 1.2 or later.  It needs a certificate; ClientAuth and ClientCAs ask clients for theirs.
 	// [TLSFiles.Server] follows files that change.  Nil means plain connections.
 	TLS *tls.Config
+	// Methods and fields that are iterators (iter.Seq, iter.Seq2) are item streams for callers (Pyro5 docs, "Item streaming").  An iterator
+	// runs only while an item is asked for; it stops, and the context of its method ends, when the client closes the stream or is gone.
+	//
 	// StreamLifetime ends item streams so long after they began.  Zero means never, as in Pyro5.
 	StreamLifetime time.Duration
 	// StreamLinger is how long an item stream outlives the connection that used it last: a client that connects again may go on with it.

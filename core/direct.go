@@ -75,7 +75,7 @@ func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
 		method = o.methods[string(r.method)]
 		c.knownMethod = method
 	}
-	if method == nil || method.Direct == nil || r.count != len(method.Params) && !(method.Variadic && r.count > len(method.Params)) {
+	if method == nil || method.Direct == nil || method.Streams || r.count != len(method.Params) && !(method.Variadic && r.count > len(method.Params)) {
 		return r, nil
 	}
 	return r, method

@@ -18,11 +18,16 @@ import (
 
 // streamer has methods that return iterators.
 type streamer struct {
+	Squares iter.Seq[int] // an attribute
+	Nothing iter.Seq[int]
+
 	running atomic.Int32         // iterators that have begun and not returned
 	ctx     chan context.Context // of forever
 }
 
-func newStreamer() *streamer { return &streamer{ctx: make(chan context.Context, 100)} }
+func newStreamer() *streamer {
+	return &streamer{Squares: slices.Values([]int{0, 1, 4}), ctx: make(chan context.Context, 100)}
+}
 
 func (s *streamer) Numbers(n int) iter.Seq[int] {
 	return func(yield func(int) bool) {
@@ -142,6 +147,19 @@ func TestItemStreams(t *testing.T) {
 				t.Errorf("pairs: got %v, %v", items, err)
 			}
 			var s *Stream
+			if err := p.Attr(t.Context(), "squares", &s); err != nil {
+				t.Fatal(err)
+			}
+			check(s, "[0 1 4] <nil>")
+			if err := p.SetAttr(t.Context(), "squares", []int{1}); !errors.Is(err, AttributeError) {
+				t.Errorf("setting an iterator: got %v, want an AttributeError", err)
+			}
+			if err := p.Attr(t.Context(), "nothing", &s); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := read(t, s); err == nil {
+				t.Error("an iterator that is nil has items")
+			}
 			if err := p.Call(t.Context(), "refused", &s); !errors.Is(err, ValueError) {
 				t.Errorf("no iterator: got %v, want a ValueError", err)
 			}

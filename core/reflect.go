@@ -208,10 +208,15 @@ func addFields(s *Servant, v reflect.Value) {
 	lock := new(sync.Mutex)
 	for _, f := range structFields(v.Type()) {
 		field, err := v.FieldByIndexErr(f.index)
-		if err != nil || !isValueType(field.Type()) {
+		streams := isIterator(field.Type())
+		if err != nil || !streams && !isValueType(field.Type()) {
 			continue // of an embedded pointer that is nil; or nothing that could be sent
 		}
-		s.Attributes = append(s.Attributes, fieldAttribute(f.name, field, lock))
+		a := fieldAttribute(f.name, field, lock)
+		if streams { // its items are sent, and cannot be set
+			a.Write = nil
+		}
+		s.Attributes = append(s.Attributes, a)
 	}
 }
 

@@ -47,7 +47,7 @@ type Method struct {
 	Oneway   bool
 	Contract Contract
 	Func     func(ctx context.Context, args []any) (any, error)
-	// Streams says that Func returns an iterator (iter.Seq, iter.Seq2): its context then lasts until the item stream has ended, and the
+	// Streams says that the result is an iterator (iter.Seq, iter.Seq2): the context then lasts until the item stream has ended, and the
 	// caller's deadline is that of the call alone, not of the stream.
 	Streams bool
 	// Direct, in place of Func, reads its arguments and writes its one result without boxing them.  It is for generated skeletons.

@@ -59,17 +59,49 @@ func (s *Stream) Next(ctx context.Context, out any) error {
 
 // All returns the remaining items and closes the stream when the loop ends.  An error is the last thing it yields.
 func (s *Stream) All(ctx context.Context) iter.Seq2[any, error] {
-	return func(yield func(any, error) bool) {
-		for {
-			var item any
-			err := s.Next(ctx, &item)
-			if err == io.EOF {
+	return func(yield func(any, error) bool) { yieldItems(ctx, s, yield) }
+}
+
+// yieldItems passes the items of a stream on until its end, or until yield or an item fails.
+func yieldItems[T any](ctx context.Context, s *Stream, yield func(T, error) bool) {
+	defer func() { // the loop has its items, or its error, which may be that its context has ended
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		s.Close(late)
+	}()
+	for {
+		var item T
+		err := s.Next(ctx, &item)
+		if err == io.EOF || !yield(item, err) || err != nil {
+			return
+		}
+	}
+}
+
+// InvokeStream returns an iterator over the item stream, or the list, that is the result of a call, which is made each time that the iterator
+// is used.  An error is the last thing it yields.  Generated proxies use it.
+func InvokeStream[T any](ctx context.Context, to Invoker, call func() *Invocation) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		v := call()
+		defer v.Free()
+		var none T
+		if err := to.Invoke(ctx, v); err != nil {
+			yield(none, err)
+			return
+		}
+		if s, ok := v.Result.value.(*Stream); ok {
+			yieldItems(ctx, s, yield)
+			return
+		}
+		var list []T
+		v.Result.Value(&list)
+		for _, item := range list {
+			if !yield(item, nil) {
 				return
 			}
-			if !yield(item, err) || err != nil {
-				s.Close(ctx) // the loop has its items, or its error
-				return
-			}
+		}
+		if err := v.Result.Err(); err != nil {
+			yield(none, err)
 		}
 	}
 }

@@ -286,7 +286,7 @@ var examples = []example{
 	{name: "stockquotes phase 1", why: noObjects},
 	{name: "stockquotes phase 2", play: func(s *stage) { playStocks(s, "phase2") }},
 	{name: "stockquotes phase 3", play: func(s *stage) { playStocks(s, "phase3") }},
-	{name: "streaming", play: func(s *stage) {
+	{name: "streaming", inGo: true, play: func(s *stage) {
 		server := s.server("server.py")
 		client := s.client("client.py").types(server.uri())
 		client.prints("property generator:\n[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]").ends(0)

@@ -96,7 +96,7 @@ func TestErrors(t *testing.T) {
 		{"channel in a map", method("Watch(map[string][]chan int) error"), "bank.go:4: Watch: parameter: values of type chan int cannot be sent"},
 		{"named function", "type F func()\n" + method("Each(f *F) error"), "bank.go:5: Each: parameter f: values of type bank.F cannot be sent"},
 		{"unsafe pointer", "import \"unsafe\"\n" + method("Poke(p unsafe.Pointer) error"), "bank.go:5: Poke: parameter p: values of type unsafe.Pointer cannot be sent"},
-		{"stream", "import \"iter\"\n" + method("All() (iter.Seq2[int, error], error)"), "bank.go:5: All: result: item streams are not offered: return a slice"},
+		{"stream", "import \"iter\"\n" + method("All() (iter.Seq2[int, error], error)"), "bank.go:5: All: result: an item stream is a method with iter.Seq2[T, error] as its only result, as each item may fail to come"},
 		{"late context", "import \"context\"\n" + method("Put(x int, ctx context.Context) error"),
 			"bank.go:5: Put: parameter ctx: a context is the first parameter, or none"},
 		{"unknown parameter type", method("Put(a Account) error"), "bank.go:4: Put: a type is not known: bank.go:4:7: undefined: Account"},

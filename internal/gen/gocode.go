@@ -131,6 +131,9 @@ func (w *goWriter) scope(m *method, own ...string) names {
 	for _, v := range slices.Concat(m.params, m.results) {
 		w.typeName(v.typ) // imports
 	}
+	if m.stream != nil {
+		w.typeName(m.iterator)
+	}
 	for _, name := range w.imports {
 		n[name] = true
 	}
@@ -177,6 +180,10 @@ func (w *goWriter) signature(m *method, params []string) {
 		list = append(list, params[i]+" "+typ)
 	}
 	w.f("(%s) ", strings.Join(list, ", "))
+	if m.stream != nil {
+		w.f("%s", w.typeName(m.iterator))
+		return
+	}
 	if len(m.results) == 0 {
 		w.f("error")
 		return
@@ -196,15 +203,22 @@ func (w *goWriter) proxyMethod(m *method) {
 	w.comment(cmp.Or(m.doc, fmt.Sprintf("%s implements [%s].\n", m.goName, w.s.name)))
 	w.f("func (%s *%s) %s", w.receiver, w.s.proxyName(), m.goName)
 	w.signature(m, params)
+	ctx := "ctx"
+	if !m.ctx {
+		ctx = "context.Background()"
+	}
+	if m.stream != nil {
+		w.f(" {\nreturn core.InvokeStream[%s](%s, %s.invoker, func() *core.Invocation {\n", w.typeName(m.stream), ctx, w.receiver)
+		w.f("call := core.NewInvocation(%q)\n", m.name)
+		w.arguments(m, scope, params)
+		w.f("return call\n})\n}\n")
+		return
+	}
 	w.f(" {\ncall := core.NewInvocation(%q)\ndefer call.Free()\n", m.name)
 	if m.oneway {
 		w.f("call.Oneway()\n")
 	}
 	w.arguments(m, scope, params)
-	ctx := "ctx"
-	if !m.ctx {
-		ctx = "context.Background()"
-	}
 	if len(results) == 0 {
 		w.f("return %s.invoker.Invoke(%s, call)\n}\n", w.receiver, ctx)
 		return
@@ -357,6 +371,9 @@ func (w *goWriter) servantMethod(m *method) {
 	if m.oneway {
 		w.f("Oneway: true,\n")
 	}
+	if m.stream != nil {
+		w.f("Streams: true,\n")
+	}
 	if m.contract != "" {
 		w.f("Contract: core.Contract%s,\n", m.contract)
 	}
@@ -376,7 +393,7 @@ func (w *goWriter) direct(m *method) {
 		return "_"
 	}
 	w.f("Direct: func(%s context.Context, %s *core.Decoder, %s *core.Encoder) error {\n",
-		unless(m.ctx, "ctx"), unless(len(params) > 0, "args"), unless(len(results) > 0, "result"))
+		unless(m.ctx, "ctx"), unless(len(params) > 0, "args"), unless(len(results) > 0 || m.stream != nil, "result"))
 	for i, v := range m.params {
 		if m.variadic && i == len(m.params)-1 {
 			w.decodeRest(scope, params[i], v.typ)
@@ -395,7 +412,11 @@ func (w *goWriter) direct(m *method) {
 		arguments = append([]string{"ctx"}, arguments...)
 	}
 	call := fmt.Sprintf("impl.%s(%s)", m.goName, strings.Join(arguments, ", "))
-	if len(results) == 0 {
+	switch {
+	case m.stream != nil:
+		w.f("result.Value(%s)\nreturn nil\n},\n", call)
+		return
+	case len(results) == 0:
 		w.f("return %s\n},\n", call)
 		return
 	}

@@ -30,6 +30,8 @@ type method struct {
 	params   []variable
 	variadic bool       // the last of params is a slice
 	results  []variable // without the error
+	stream   types.Type // in place of results: of the items that it returns an iterator of; nil if it does not
+	iterator types.Type // then
 }
 
 // variable is a parameter or a result.
@@ -206,6 +208,11 @@ func (m *method) addParams(own *types.Package, params *types.Tuple) error {
 }
 
 func (m *method) addResults(own *types.Package, results *types.Tuple) error {
+	if results.Len() == 1 && isStream(results.At(0).Type()) {
+		m.iterator = results.At(0).Type()
+		m.stream = types.Unalias(m.iterator).(*types.Named).TypeArgs().At(0)
+		return wrap("item of the result", "", checkType(own, m.stream))
+	}
 	last := results.Len() - 1
 	if last < 0 || !types.Identical(results.At(last).Type(), errorType) {
 		return fmt.Errorf("its last result is not an error, and every call from afar can fail: add one")
@@ -222,7 +229,7 @@ func (m *method) addResults(own *types.Package, results *types.Tuple) error {
 
 func (m *method) checkMarks() error {
 	switch {
-	case m.oneway && len(m.results) > 0:
+	case m.oneway && (len(m.results) > 0 || m.stream != nil):
 		return fmt.Errorf("%soneway has no answer, so error is the only result it can have", markPrefix)
 	case m.keywords && m.variadic:
 		return fmt.Errorf("%skeywords cannot send %s..., which have no names", markPrefix, m.params[len(m.params)-1].name)
@@ -238,6 +245,11 @@ func (m *method) hasParam(name string) bool {
 
 var errorType = types.Universe.Lookup("error").Type()
 
+// isStream reports whether a method that has this result alone is an item stream.
+func isStream(t types.Type) bool {
+	return isNamed(t, "iter", "Seq2") && types.Identical(types.Unalias(t).(*types.Named).TypeArgs().At(1), errorType)
+}
+
 // checkType says why values of a type cannot travel, or why the package own cannot name it.  What only shows at run time, such as the fields of a
 // struct, is left to the serializers.
 func checkType(own *types.Package, t types.Type) error {
@@ -245,7 +257,7 @@ func checkType(own *types.Package, t types.Type) error {
 		return fmt.Errorf("a context is the first parameter, or none")
 	}
 	if isNamed(t, "iter", "Seq") || isNamed(t, "iter", "Seq2") {
-		return fmt.Errorf("item streams are not offered: return a slice")
+		return fmt.Errorf("an item stream is a method with iter.Seq2[T, error] as its only result, as each item may fail to come")
 	}
 	switch u := t.Underlying().(type) {
 	case *types.Chan, *types.Signature:
@@ -300,7 +312,7 @@ func isNamed(t types.Type, path, name string) bool {
 
 // wrap says what an error is about; errInvalid stays what it is.
 func wrap(what, name string, err error) error {
-	if err == errInvalid {
+	if err == nil || err == errInvalid {
 		return err
 	}
 	return fmt.Errorf("%s: %w", strings.TrimSpace(what+" "+name), err)

@@ -27,7 +27,7 @@ func stubCode(s *service, module string) []byte {
 		s:       s,
 		imports: make(map[string]bool),
 		typing:  map[string]bool{"Protocol": true},
-		classes: names{s.name: true, "Any": true, "Protocol": true, "TypedDict": true},
+		classes: names{s.name: true, "Any": true, "Iterator": true, "Protocol": true, "TypedDict": true},
 		structs: make(map[types.Type]string),
 	}
 	var class bytes.Buffer
@@ -116,6 +116,10 @@ func (w *stubWriter) params(m *method) []string {
 }
 
 func (w *stubWriter) results(m *method) string {
+	if m.stream != nil {
+		w.typing["Iterator"] = true
+		return "Iterator[" + w.hint(m.stream) + "]"
+	}
 	switch len(m.results) {
 	case 0:
 		return "None"

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -105,6 +107,22 @@ func (*Thing) GoValues(ctx context.Context) map[string]any {
 	}
 	return values
 }
+
+// CountTo is an item stream, which fails after three items.
+func (*Thing) CountTo(n int) iter.Seq2[int, error] {
+	return func(yield func(int, error) bool) {
+		for i := range n {
+			if !yield(i, nil) {
+				return
+			}
+		}
+		if n == 3 {
+			yield(0, core.ValueError.New("in the middle"))
+		}
+	}
+}
+
+func (*Thing) Pairs() iter.Seq2[string, int] { return maps.All(map[string]int{"a": 1}) }
 
 func (*Thing) GoTime(ctx context.Context) any {
 	if core.CallInfoFrom(ctx).Serializer == "marshal" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"math"
 	"math/big"
 	"reflect"
@@ -97,6 +98,30 @@ func (echo) Collisions(_ context.Context, p, call, err, args, result, impl, core
 		return 0, errors.New("arguments were mixed up")
 	}
 	return p + call + err + args + result + impl + core + s + time, nil
+}
+
+func (echo) Count(ctx context.Context, from, to int) iter.Seq2[int, error] {
+	return func(yield func(int, error) bool) {
+		for i := from; i != to; i++ {
+			if i == 13 {
+				yield(0, core.ValueError.New("no thirteen"))
+				return
+			}
+			if ctx.Err() != nil || !yield(i, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (echo) Parts(items ...kinds.Item) iter.Seq2[*kinds.Item, error] {
+	return func(yield func(*kinds.Item, error) bool) {
+		for _, item := range items {
+			if !yield(&item, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (echo) Builtins(len, max, append int) (int, error) { return len + max + append, nil }
@@ -382,3 +407,59 @@ type wrong struct{}
 
 func (wrong) HTTPGet(int) string             { return "x" }
 func (wrong) Named(...any) (string, float64) { return "x", 1 }
+
+// collect reads at most n items of a stream.
+func collect[T any](stream iter.Seq2[T, error], n int) (items []T, err error) {
+	for item, err := range stream {
+		if err != nil {
+			return items, err
+		}
+		if items = append(items, item); len(items) == n {
+			break
+		}
+	}
+	return items, nil
+}
+
+// spec: S1
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	uri := serve(t, echo{})
+	for name, invoker := range map[string]closer{
+		"shared": core.NewProxy(uri, core.ProxyOptions{}), "plain": core.NewProxy(uri, core.ProxyOptions{Plain: true}),
+		"serpent": core.NewProxy(uri, core.ProxyOptions{Serializer: "serpent"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer invoker.Close()
+			p := kinds.NewKindsProxy(invoker)
+			stream := p.Count(t.Context(), 1, 4)
+			for range 2 { // each time it is another call
+				if got, err := collect(stream, -1); err != nil || !slices.Equal(got, []int{1, 2, 3}) {
+					t.Errorf("got %v, %v", got, err)
+				}
+			}
+			if got, err := collect(p.Count(t.Context(), 1, -1), 2); err != nil || !slices.Equal(got, []int{1, 2}) {
+				t.Errorf("left early: got %v, %v", got, err)
+			}
+			if got, err := collect(p.Count(t.Context(), 12, 20), -1); !errors.Is(err, core.ValueError) || !slices.Equal(got, []int{12}) {
+				t.Errorf("an error in the middle: got %v, %v", got, err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			got, err := collect(func(yield func(int, error) bool) {
+				for i, err := range p.Count(ctx, 1, -1) {
+					cancel()
+					if !yield(i, err) {
+						return
+					}
+				}
+			}, -1)
+			if !errors.Is(err, context.Canceled) || !slices.Equal(got, []int{1}) {
+				t.Errorf("a context that ends: got %v, %v", got, err)
+			}
+			items, err := collect(p.Parts(kinds.Item{Name: "a"}, kinds.Item{Name: "b"}), -1)
+			if err != nil || len(items) != 2 || items[1].Name != "b" {
+				t.Errorf("items: got %v, %v", items, err)
+			}
+		})
+	}
+}

@@ -154,6 +154,49 @@ def value_proxy():
 
 
 @check
+def streams():
+    # spec: S1
+    equal(list(thing.count_to(5)), [0, 1, 2, 3, 4])
+    equal(list(thing.count_to(0)), [])
+    got = []
+    try:
+        for i in thing.count_to(3):
+            got.append(i)
+    except ValueError as x:
+        equal(str(x), "in the middle")
+    equal(got, [0, 1, 2])
+    equal([tuple(pair) for pair in thing.pairs()], [("a", 1)])
+    stream = thing.count_to(10)
+    equal(next(stream), 0)
+    stream_id = stream.streamId
+    stream.close()
+    raises(StopIteration, None, next, stream)
+    raises(Pyro5.errors.PyroError, "item stream terminated", daemon.get_next_stream_item, stream_id)
+
+
+@check
+def streams_in_batches():
+    # spec: S4
+    if MARSHAL:
+        return  # the stock client cannot send batches with it
+    batch = Pyro5.api.BatchProxy(thing)
+    batch.nothing()
+    batch.count_to(3)
+    raises(TypeError, "count_to() returns an iterator: item streams are not supported in batches", batch)
+
+
+@check
+def streams_after_reconnect():
+    # spec: S2: the server keeps a stream for a while, and the client comes back for it
+    stream = thing.count_to(10)
+    equal(next(stream), 0)
+    thing._pyroReconnect()
+    stream.pyroseq = thing._pyroSeq
+    equal(next(stream), 1)
+    stream.close()
+
+
+@check
 def value_unknown_class():
     # spec: Z5: Go keeps it as it is, and Python gets it back if it knows how
     point = checks.Point(1, 2)

@@ -3,6 +3,7 @@ package kinds
 
 import (
 	"context"
+	"iter"
 	"io"
 	"math/big"
 	"time"
@@ -93,6 +94,10 @@ type Kinds interface {
 	Unnamed(context.Context, int, string) (string, error)
 	// Builtins has parameters that are called like functions of Go, which does not matter but for one.
 	Builtins(len, max, append int) (new int, err error)
+	// Count is an item stream; what it yields may fail to come.
+	Count(ctx context.Context, from, to int) iter.Seq2[int, error]
+	// Parts is one without a context.
+	Parts(items ...Item) iter.Seq2[*Item, error]
 	Blank(ctx context.Context, _ int, text string) (string, error)
 	// Keywords sends its arguments by name.
 	//

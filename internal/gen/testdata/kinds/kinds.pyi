@@ -11,7 +11,7 @@
 
 import Pyro5.api
 import datetime
-from typing import Any, Protocol, TypedDict
+from typing import Any, Iterator, Protocol, TypedDict
 
 class Item(TypedDict):
     id: str
@@ -80,6 +80,12 @@ class Kinds(Protocol):
 
     def builtins(self, len: int, max: int, append: int) -> int:
         """Builtins has parameters that are called like functions of Go, which does not matter but for one."""
+
+    def count(self, from_: int, to: int) -> Iterator[int]:
+        """Count is an item stream; what it yields may fail to come."""
+
+    def parts(self, *items: Item) -> Iterator[Item | None]:
+        """Parts is one without a context."""
 
     def blank(self, arg1: int, /, text: str) -> str: ...
 

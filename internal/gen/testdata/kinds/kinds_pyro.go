@@ -4,6 +4,7 @@ package kinds
 
 import (
 	"context"
+	"iter"
 	"math/big"
 	"time"
 
@@ -260,6 +261,27 @@ func (proxy *KindsProxy) Builtins(len, max, append_ int) (int, error) {
 	}
 	new := call.Result.Int()
 	return new, call.Result.Err()
+}
+
+// Count is an item stream; what it yields may fail to come.
+func (proxy *KindsProxy) Count(ctx context.Context, from, to int) iter.Seq2[int, error] {
+	return core.InvokeStream[int](ctx, proxy.invoker, func() *core.Invocation {
+		call := core.NewInvocation("count")
+		call.Args.Int(from)
+		call.Args.Int(to)
+		return call
+	})
+}
+
+// Parts is one without a context.
+func (proxy *KindsProxy) Parts(items ...Item) iter.Seq2[*Item, error] {
+	return core.InvokeStream[*Item](context.Background(), proxy.invoker, func() *core.Invocation {
+		call := core.NewInvocation("parts")
+		for _, item := range items {
+			call.Args.Value(item)
+		}
+		return call
+	})
 }
 
 // Blank implements [Kinds].
@@ -661,6 +683,38 @@ func KindsServant(impl Kinds) *core.Servant {
 					return err
 				}
 				result.Int(new)
+				return nil
+			},
+		},
+		{
+			Name:    "count",
+			Params:  []core.Param{{Name: "from_"}, {Name: "to"}},
+			Streams: true,
+			Direct: func(ctx context.Context, args *core.Decoder, result *core.Encoder) error {
+				from := args.Int()
+				to := args.Int()
+				if err := args.Err(); err != nil {
+					return err
+				}
+				result.Value(impl.Count(ctx, from, to))
+				return nil
+			},
+		},
+		{
+			Name:     "parts",
+			Variadic: true,
+			Streams:  true,
+			Direct: func(_ context.Context, args *core.Decoder, result *core.Encoder) error {
+				var items []Item
+				for args.More() {
+					var item Item
+					args.Value(&item)
+					items = append(items, item)
+				}
+				if err := args.Err(); err != nil {
+					return err
+				}
+				result.Value(impl.Parts(items...))
 				return nil
 			},
 		},
