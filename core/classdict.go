@@ -113,6 +113,7 @@ func classValue(m map[string]any) (any, error) {
 	if !ok {
 		return m, nil
 	}
+	class = pyro5Class(class)
 	switch {
 	case class == uriClass:
 		return uriFromState(m["state"])
@@ -237,13 +238,10 @@ func uriObject(u *URI, v any) error {
 	return nil
 }
 
-// proxyFromState reads the state of a proxy: its address, three sets of names, the handshake, and the serializer.  Pyrolite sends the names, a
-// timeout, the handshake, and a number of retries.
+// proxyFromState reads the state of a proxy: its address, three sets of names, the handshake, and the serializer.
 func proxyFromState(state any) (ProxyState, error) {
 	s, ok := sequence(state)
-	if ok && len(s) == 7 {
-		s = append(s[:4:4], s[5], nil)
-	}
+	s = proxyState5(s)
 	if !ok || len(s) != 6 {
 		return ProxyState{}, fmt.Errorf("%s with a state that is no tuple of 6", proxyClass)
 	}

@@ -21,9 +21,10 @@ const (
 type wire struct {
 	nc    net.Conn
 	r     *readBuffer
-	limit int    // of a message
-	body  []byte // of a message that is larger than the read buffer; kept for the next
-	out   []byte // kept for the next message to write
+	limit int      // of a message
+	body  []byte   // of a message that is larger than the read buffer; kept for the next
+	out   []byte   // kept for the next message to write
+	pyro4 *proto48 // nil if it speaks protocol 502
 
 	// A peer gets stepTimeout for each step of a message it began to send or does not take; zero means no bound.  The ends
 	// of calls that clients make bound their reads and writes by the call's context instead.
@@ -47,6 +48,9 @@ func (w *wire) readMessage() (message, error) {
 
 // readStarted is readMessage once the first byte is there.
 func (w *wire) readStarted() (message, error) {
+	if w.pyro4 != nil {
+		return w.readStarted48()
+	}
 	h, err := w.readHeader()
 	if err != nil {
 		return message{}, torn(err)
@@ -238,6 +242,9 @@ func (w *wire) boundWrite() error {
 
 // hasRequest reports whether a whole message was read ahead, so that reading it does not wait.
 func (w *wire) hasRequest() bool {
+	if w.pyro4 != nil {
+		return w.hasRequest48()
+	}
 	b := w.r.b[w.r.r:w.r.w]
 	return len(b) >= headerBytes && lengths(b) <= uint64(len(b)-headerBytes)
 }

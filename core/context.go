@@ -25,6 +25,7 @@ type CallInfo struct {
 	Sequence      uint16
 	CorrelationID [16]byte    // the caller's, or a new one
 	Annotations   Annotations // of the request; the bytes are the call's own
+	Pyro4         bool        // the client speaks protocol 48
 }
 
 // servedCall is the context of a method: it ends with its parent and knows the call.

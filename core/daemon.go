@@ -61,6 +61,11 @@ type DaemonOptions struct {
 	MaxStreams int
 	// NoStreams gives callers of methods that return an iterator an error.
 	NoStreams bool
+	// NoPyro4 refuses clients of Pyro4, which speak protocol 48, as Pyro5's daemons do.  Otherwise they are served like those of Pyro5.
+	NoPyro4 bool
+	// HMACKey is the key that messages of protocol 48 have to be signed with, Pyro4's _pyroHmacKey.  It keeps nobody out who speaks protocol 502,
+	// which has no such thing: TLS and ValidateHandshake are for all.  Nil means that they must not be signed.
+	HMACKey []byte
 	// AcceptXML lets clients use the serializer "xml", which only programs of this project know.
 	AcceptXML bool
 	// Logger gets errors that no caller sees; nil discards them.

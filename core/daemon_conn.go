@@ -83,7 +83,7 @@ func (c *serverConn) serve(ctx context.Context) {
 	for {
 		m, err := c.nextRequest()
 		if err != nil {
-			if errors.Is(err, ProtocolError) {
+			if errors.Is(err, ProtocolError) || errors.Is(err, SecurityError) {
 				c.d.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "bad message", slog.Any("peer", c.peer), slog.Any("error", err))
 			}
 			return
@@ -157,9 +157,12 @@ func (c *serverConn) handshake(ctx context.Context) bool {
 		c.refuseMessage(0, marshalID, err)
 		return false
 	}
-	s, ok := c.d.serializer(m.serializer)
+	s, ok := c.serializer(m.serializer)
 	if !ok {
-		if m.serializer == xmlID {
+		switch {
+		case c.pyro4 != nil:
+			c.refuseMessage(m.seq, marshalID, errSerializer48(m.serializer))
+		case m.serializer == xmlID:
 			c.refuseMessage(m.seq, marshalID, errNoXML)
 		}
 		return false // as Pyro5: there is no way to say why
@@ -196,8 +199,11 @@ func (c *serverConn) logRefused(ctx context.Context, object string, err error) {
 var errNoXML = errors.New("serializer 'xml' is not accepted by this server")
 
 // serializer returns that of a message.
-func (d *Daemon) serializer(id uint8) (Serializer, bool) {
-	if id == xmlID && !d.opts.AcceptXML {
+func (c *serverConn) serializer(id uint8) (Serializer, bool) {
+	if c.pyro4 != nil {
+		return pyro4SerializerByID(id)
+	}
+	if id == xmlID && !c.d.opts.AcceptXML {
 		return nil, false
 	}
 	return SerializerByID(id)
@@ -207,6 +213,7 @@ func (d *Daemon) serializer(id uint8) (Serializer, bool) {
 func (c *serverConn) readConnect() (message, error) {
 	c.stepTimeout = 0
 	c.limit = min(c.limit, maxConnectBytes)
+	c.detectVersion()
 	m, err := c.readMessage()
 	c.limit = c.d.opts.MaxMessageBytes
 	if err == nil && m.typ != msgConnect {
@@ -240,7 +247,8 @@ func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (re
 	if err != nil {
 		return nil, nil, err
 	}
-	handshake, objectID, err := connectRequest(v)
+	withMeta := c.pyro4 == nil || c.pyro4.meta
+	handshake, objectID, err := connectRequest(v, withMeta)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -251,11 +259,17 @@ func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (re
 			return nil, nil, err
 		}
 	}
+	if !withMeta {
+		return response, call.takeReply(), nil
+	}
 	o := c.d.object(call.info.Object)
 	if o == nil {
 		return nil, nil, errors.New("unknown object")
 	}
 	a = call.takeReply()
+	if c.pyro4 != nil {
+		return Dict{{"handshake", response}, {"meta", o.wireMetadata4()}}, a, nil
+	}
 	if a == nil {
 		a = make(Annotations, 1)
 	}
@@ -268,7 +282,7 @@ func (c *serverConn) connectReply(call *servedCall, m message, s Serializer) (re
 }
 
 // connectRequest takes the payload of CONNECT apart.
-func connectRequest(v any) (handshake, object any, err error) {
+func connectRequest(v any, withObject bool) (handshake, object any, err error) {
 	var dict map[string]any
 	switch v := v.(type) {
 	case map[string]any:
@@ -283,7 +297,7 @@ func connectRequest(v any) (handshake, object any, err error) {
 		return nil, nil, fmt.Errorf("'%s' object is not subscriptable", pythonType(v))
 	}
 	for _, key := range []string{"handshake", "object"} {
-		if _, ok := dict[key]; !ok {
+		if _, ok := dict[key]; !ok && (withObject || key != "object") {
 			return nil, nil, fmt.Errorf("'%s'", key) // the text of KeyError
 		}
 	}
@@ -316,6 +330,9 @@ func (c *serverConn) refuseMessage(seq uint16, serializerID uint8, err error) {
 		return
 	}
 	out, err := appendMessage(nil, header{typ: msgConnectFail, serializer: serializerID, seq: seq}, nil, payload)
+	if err == nil && c.pyro4 != nil {
+		out, err = c.pyro4.translate(out, 0)
+	}
 	if err != nil {
 		return
 	}
@@ -366,6 +383,7 @@ func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall
 		Sequence:      m.seq,
 		CorrelationID: m.correlationID,
 		Annotations:   m.annotationMap(),
+		Pyro4:         c.pyro4 != nil,
 	}}
 	if m.flags&flagCorrelationID == 0 {
 		call.info.CorrelationID = newCorrelationID()
@@ -395,7 +413,7 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 	if r, method := c.directMethod(&m); method != nil && m.flags&flagOneway == 0 {
 		return c.callDirect(&m, r, method)
 	}
-	s, ok := c.d.serializer(m.serializer)
+	s, ok := c.serializer(m.serializer)
 	if !ok {
 		return false
 	}
@@ -464,8 +482,12 @@ func (c *turn) answerPing(m message) error {
 	if m.flags&flagCorrelationID == 0 {
 		h.correlationID = newCorrelationID()
 	}
+	start := len(c.out)
 	var err error
 	c.out, err = appendMessage(c.out, h, nil, []byte("pong"))
+	if err == nil && c.pyro4 != nil {
+		c.out, err = c.pyro4.translate(c.out, start)
+	}
 	return err
 }
 
@@ -633,7 +655,7 @@ func (o *object) runBatch(call *servedCall, calls []any) (any, error) {
 		call.info.Method = name
 		result, err := m.runUnpacked(call, parts[1], parts[2])
 		if err != nil {
-			wrapped := ClassDict{Class: "Pyro5.core._ExceptionWrapper", Attrs: map[string]any{"exception": exception(err, m.place()...)}}
+			wrapped := ClassDict{Class: batchClass, Attrs: map[string]any{"exception": exception(err, m.place()...)}}
 			return append(results, wrapped), nil
 		}
 		if isIterator(reflect.TypeOf(result)) {
@@ -816,5 +838,8 @@ func (c *turn) prepare(h header, a Annotations, s Serializer, value any) (err er
 	if c.d.opts.Compress {
 		c.out = compressMessage(c.out, start)
 	}
-	return nil
+	if c.pyro4 != nil {
+		c.out, err = c.pyro4.translate(c.out, start)
+	}
+	return err
 }

@@ -84,6 +84,9 @@ func (c *rawClient) request(r Request) []byte {
 func (c *rawClient) send(h header, a Annotations, payload []byte) {
 	c.t.Helper()
 	b, err := appendMessage(nil, h, a, payload)
+	if err == nil && c.pyro4 != nil {
+		b, err = c.pyro4.translate(b, 0)
+	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -185,7 +188,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		{name: "garbage", sent: []byte("GET / HTTP/1.0\r\n\r\n"), text: "invalid data", raw: "\xfa\x0cinvalid data"},
 		{name: "garbage of six bytes", sent: []byte("GET / "), text: "invalid data"},
 		{name: "version 503", sent: changed(4, 1, 0xf7), text: "invalid protocol version: 503", raw: "\xfa\x1dinvalid protocol version: 503"},
-		{name: "six bytes of version 48", sent: []byte("PYRO\x00\x30"), text: "invalid protocol version: 48"},
+		{name: "six bytes of version 47", sent: []byte("PYRO\x00\x2f"), text: "invalid protocol version: 47"},
 		{name: "bad magic", sent: changed(38, 0), text: "invalid message or protocol version", raw: "\xfa\x23invalid message or protocol version"},
 		{name: "INVOKE first", sent: plain(header{typ: msgInvoke, seq: 9}), text: "invalid msg type 4 received (expected: 1)",
 			raw: "\xfa\x29invalid msg type 4 received (expected: 1)"},

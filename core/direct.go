@@ -60,7 +60,7 @@ func (c *turn) lookup(id []byte) *object {
 
 // directMethod returns the method of a request if it can be run without boxing.
 func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
-	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&^(flagCorrelationID|flagOneway) != 0 || c.d.draining.Load() {
+	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&^(flagCorrelationID|flagOneway) != 0 || c.d.draining.Load() || c.pyro4 != nil {
 		return r, nil
 	}
 	r, ok := scanRequest(m.payload)

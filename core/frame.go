@@ -94,10 +94,14 @@ func checkPrefix(b []byte) error {
 	if string(b[:4]) != headerTag {
 		return protocolError("invalid data")
 	}
-	if v := binary.BigEndian.Uint16(b[4:]); v != protocolVersion {
+	switch v := binary.BigEndian.Uint16(b[4:]); v {
+	case protocolVersion:
+		return nil
+	case version48:
+		return errVersion48
+	default:
 		return protocolError("invalid protocol version: %d", v)
 	}
-	return nil
 }
 
 // parseHeader parses the first 40 bytes of a message and checks the sizes in it: limit bounds payload and annotations together.

@@ -76,7 +76,7 @@ func (v *Invocation) appendPayload(dst []byte, s Serializer, object string) ([]b
 	if err := v.Args.err; err != nil {
 		return dst, err
 	}
-	if s.ID() != (msgpackSerializer{}).ID() {
+	if s != Serializer(msgpackSerializer{}) {
 		return v.appendBoxed(dst, s, object)
 	}
 	start := len(dst)

@@ -13,21 +13,21 @@ import (
 
 // jsonSerializer is JSON as Python's json module reads and writes it: with NaN, Infinity and -Infinity, and with integers of any size
 // that are not floats.  That is why it is not encoding/json.
-type jsonSerializer struct{}
+type jsonSerializer struct{ pyro4 bool }
 
 func (jsonSerializer) ID() uint8    { return 3 }
 func (jsonSerializer) Name() string { return "json" }
 
-func (jsonSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := jsonWriter{dst}
+func (s jsonSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
+	w := jsonWriter{dst, s.pyro4}
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: json: %w", err)
 	}
 	return w.buf, nil
 }
 
-func (jsonSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := jsonWriter{dst}
+func (s jsonSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
+	w := jsonWriter{dst, s.pyro4}
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: json: %w", err)
 	}
@@ -52,7 +52,10 @@ func (jsonSerializer) ParseRequest(data []byte) (Request, error) {
 
 func (jsonSerializer) ParseValue(data []byte) (any, error) { return parseJSON(data) }
 
-type jsonWriter struct{ buf []byte }
+type jsonWriter struct {
+	buf   []byte
+	pyro4 bool // writes classes of Pyro4
+}
 
 func (w *jsonWriter) raw(s string) { w.buf = append(w.buf, s...) }
 
@@ -121,6 +124,9 @@ func (w *jsonWriter) value(v any, depth int) error {
 		reduced, err := reduce(v)
 		if err != nil {
 			return err
+		}
+		if w.pyro4 {
+			reduced = pyro4Reduced(reduced)
 		}
 		return w.value(reduced, depth)
 	}

@@ -15,7 +15,7 @@ import (
 //
 // Pyro5 itself writes objects of classes only as a whole value or argument; those inside of lists and dicts are written here as well,
 // because Pyro5 reads them.
-type marshalSerializer struct{}
+type marshalSerializer struct{ pyro4 bool }
 
 // Types of values.  All lengths and numbers are little-endian.
 const (
@@ -53,16 +53,16 @@ const marshalShift = 15 // bits of a digit of marshalLong
 func (marshalSerializer) ID() uint8    { return 2 }
 func (marshalSerializer) Name() string { return "marshal" }
 
-func (marshalSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := marshalWriter{dst}
+func (s marshalSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
+	w := marshalWriter{dst, s.pyro4}
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: marshal: %w", err)
 	}
 	return w.buf, nil
 }
 
-func (marshalSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := marshalWriter{dst}
+func (s marshalSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
+	w := marshalWriter{dst, s.pyro4}
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: marshal: %w", err)
 	}
@@ -87,7 +87,10 @@ func (marshalSerializer) ParseRequest(data []byte) (Request, error) {
 
 func (marshalSerializer) ParseValue(data []byte) (any, error) { return parseMarshal(data) }
 
-type marshalWriter struct{ buf []byte }
+type marshalWriter struct {
+	buf   []byte
+	pyro4 bool // writes classes of Pyro4
+}
 
 func (w *marshalWriter) code(c byte)   { w.buf = append(w.buf, c) }
 func (w *marshalWriter) long(n uint32) { w.buf = binary.LittleEndian.AppendUint32(w.buf, n) }
@@ -151,6 +154,9 @@ func (w *marshalWriter) value(v any, depth int) error {
 		reduced, err := reduce(v)
 		if err != nil {
 			return err
+		}
+		if w.pyro4 {
+			reduced = pyro4Reduced(reduced)
 		}
 		return w.value(reduced, depth)
 	}

@@ -25,13 +25,13 @@ const (
 )
 
 // msgpackSerializer is https://github.com/msgpack/msgpack/blob/master/spec.md with Pyro's extension types.
-type msgpackSerializer struct{}
+type msgpackSerializer struct{ pyro4 bool }
 
 func (msgpackSerializer) ID() uint8    { return 4 }
 func (msgpackSerializer) Name() string { return "msgpack" }
 
-func (msgpackSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := newMsgpackWriter(dst)
+func (s msgpackSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
+	w := newMsgpackWriter(dst, s.pyro4)
 	defer w.free()
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: msgpack: %w", err)
@@ -39,8 +39,8 @@ func (msgpackSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
 	return w.buf, nil
 }
 
-func (msgpackSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := newMsgpackWriter(dst)
+func (s msgpackSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
+	w := newMsgpackWriter(dst, s.pyro4)
 	defer w.free()
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: msgpack: %w", err)
@@ -76,8 +76,9 @@ func (msgpackSerializer) ParseValue(data []byte) (any, error) {
 
 // msgpackWriter is where an encoder writes to: the end of buf.
 type msgpackWriter struct {
-	buf []byte
-	enc *msgpack.Encoder
+	buf   []byte
+	enc   *msgpack.Encoder
+	pyro4 bool // writes classes of Pyro4
 }
 
 var msgpackWriters = sync.Pool{New: func() any {
@@ -86,9 +87,9 @@ var msgpackWriters = sync.Pool{New: func() any {
 	return w
 }}
 
-func newMsgpackWriter(dst []byte) *msgpackWriter {
+func newMsgpackWriter(dst []byte, pyro4 bool) *msgpackWriter {
 	w := msgpackWriters.Get().(*msgpackWriter)
-	w.buf = dst
+	w.buf, w.pyro4 = dst, pyro4
 	return w
 }
 
@@ -177,6 +178,9 @@ func (w *msgpackWriter) value(v any, depth int) error {
 	reduced, err := reduce(v)
 	if err != nil {
 		return err
+	}
+	if w.pyro4 {
+		reduced = pyro4Reduced(reduced)
 	}
 	return w.value(reduced, depth)
 }

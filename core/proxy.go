@@ -34,7 +34,7 @@ type Resolver interface {
 // ProxyOptions set up a [Proxy]; the zero value is useful.
 type ProxyOptions struct {
 	// Serializer is "serpent", "marshal", "json" or "msgpack".  Empty means msgpack, or serpent with a server that hangs up
-	// on msgpack in the handshake (a Python without that package).  "xml" is for daemons of this project with AcceptXML.
+	// on msgpack in the handshake (a Python without that package), and with protocol 48.  "xml" is for daemons of this project with AcceptXML.
 	Serializer string
 	// Resolver is asked at every connect for a URI that is not PYRO; without one such a URI is an error.
 	Resolver Resolver
@@ -72,6 +72,10 @@ type ProxyOptions struct {
 	// AwaitOneway lets Call wait for methods that the server marks as oneway, as it does for others: such a call has run when Call returns,
 	// and calls made one after the other run in that order, which Python's servers do not promise otherwise.
 	AwaitOneway bool
+	// Protocol is the version of Pyro's protocol: 502 is Pyro5's, 48 is Pyro4's.  Zero means 502, or 48 with a server that answers in it.
+	Protocol int
+	// HMACKey signs messages of protocol 48, which is what it makes the proxy speak, and checks the signatures of replies: Pyro4's _pyroHmacKey.
+	HMACKey []byte
 	// Plain speaks plain Pyro with every server: one call at a time on a connection.  Otherwise many calls share one connection with servers that
 	// take that, which those of this project do with msgpack.
 	Plain bool
@@ -101,6 +105,7 @@ type Proxy struct {
 	uri        URI
 	opts       ProxyOptions
 	serpent    atomic.Bool                             // the server did not want msgpack
+	pyro4      atomic.Pointer[URI]                     // an address of a server that answered in protocol 48; nil if there was none
 	mux        atomic.Pointer[muxConn]                 // where calls go; nil if there is none, or the server takes one call at a time
 	plain      atomic.Bool                             // the server takes one call at a time
 	first      chan struct{}                           // held by who connects when it is not known what the server takes
@@ -132,7 +137,7 @@ func NewProxy(uri URI, opts ProxyOptions) *Proxy {
 		opts.Handshake = defaultHandshake
 	}
 	p := &Proxy{uri: uri, opts: opts, open: make(map[io.Closer]struct{}), first: make(chan struct{}, 1)}
-	p.plain.Store(opts.Plain || opts.Serializer != "" && opts.Serializer != "msgpack")
+	p.plain.Store(opts.Plain || opts.Serializer != "" && opts.Serializer != "msgpack" || opts.version() == version48)
 	if opts.MaxConns > 0 {
 		p.slots, p.done = make(chan struct{}, opts.MaxConns), make(chan struct{})
 	}
@@ -564,13 +569,18 @@ func (p *Proxy) connectTo(ctx context.Context, uri URI) (*clientConn, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, p.opts.ConnectTimeout, errConnectTimeout)
 		defer cancel()
 	}
+	return p.connectVersion(ctx, uri)
+}
+
+// connect502 makes a connection of protocol 502.
+func (p *Proxy) connect502(ctx context.Context, uri URI) (*clientConn, error) {
 	switch {
 	case p.opts.Serializer != "":
-		return p.dialAndShake(ctx, uri, p.opts.Serializer)
+		return p.dialAndShake(ctx, uri, p.opts.Serializer, protocolVersion)
 	case p.serpent.Load():
-		return p.dialAndShake(ctx, uri, "serpent")
+		return p.dialAndShake(ctx, uri, "serpent", protocolVersion)
 	}
-	c, err := p.dialAndShake(ctx, uri, "msgpack")
+	c, err := p.dialAndShake(ctx, uri, "msgpack", protocolVersion)
 	if err != nil && hungUp(err) {
 		return p.fallBack(ctx, uri)
 	}
@@ -580,11 +590,11 @@ func (p *Proxy) connectTo(ctx context.Context, uri URI) (*clientConn, error) {
 // fallBack connects with serpent to a server that hung up on msgpack, as one does, without a word, that does not know the
 // serializer of a CONNECT.  A server that is being restarted hangs up as well; so msgpack is tried again once serpent worked.
 func (p *Proxy) fallBack(ctx context.Context, uri URI) (*clientConn, error) {
-	c, err := p.dialAndShake(ctx, uri, "serpent")
+	c, err := p.dialAndShake(ctx, uri, "serpent", protocolVersion)
 	if err != nil {
 		return nil, err
 	}
-	again, err := p.dialAndShake(ctx, uri, "msgpack")
+	again, err := p.dialAndShake(ctx, uri, "msgpack", protocolVersion)
 	if err == nil {
 		c.Close()
 		return again, nil
@@ -601,10 +611,10 @@ func hungUp(err error) bool {
 	return ok && e.Op == opHandshake && (errors.Is(e.Err, io.EOF) || errors.Is(e.Err, syscall.ECONNRESET))
 }
 
-func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*clientConn, error) {
-	s, ok := SerializerByName(serializer)
-	if !ok {
-		return nil, &LocalError{Err: fmt.Errorf("core: unknown serializer %q", serializer)}
+func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string, version int) (*clientConn, error) {
+	s, err := serializerFor(version, serializer)
+	if err != nil {
+		return nil, err
 	}
 	network, address := uri.Address()
 	nc, err := p.dial(ctx, network, address)
@@ -616,6 +626,7 @@ func (p *Proxy) dialAndShake(ctx context.Context, uri URI, serializer string) (*
 		return nil, &TransportError{Endpoint: address, Op: opConnect, Err: err}
 	}
 	c := newClientConn(p, nc, address, uri.Object, s)
+	c.setVersion(version)
 	data, err := p.handshakeData(ctx)
 	if err == nil {
 		err = c.handshake(ctx, data, p.opts.ValidateHandshake)

@@ -102,7 +102,9 @@ func (c *clientConn) handshake(ctx context.Context, data any, validate func(any)
 }
 
 // offersMux reports whether the server is told that many calls at once would do.
-func (c *clientConn) offersMux() bool { return c.serializer.ID() == msgpackID && !c.proxy.opts.Plain }
+func (c *clientConn) offersMux() bool {
+	return c.serializer.ID() == msgpackID && !c.proxy.opts.Plain && c.pyro4 == nil
+}
 
 // connected takes the answer to CONNECT.
 func (c *clientConn) connected(m message, validate func(any) error) error {
@@ -237,7 +239,10 @@ func (c *clientConn) encode(h header, o outgoing, payload func(dst []byte) ([]by
 	if c.proxy.opts.Compress {
 		c.out = compressMessage(out, 0)
 	}
-	return nil
+	if c.pyro4 != nil {
+		c.out, err = c.pyro4.translate(c.out, 0)
+	}
+	return err
 }
 
 // exchange writes c.out and reads a message, if one is expected, while ctx lasts.

@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 )
 
@@ -37,14 +36,16 @@ var errUsedUp = errors.New("the connection that the proxy was made with has ende
 
 // connect makes the connection ready for calls.
 func (g *givenConn) connect(ctx context.Context, p *Proxy) (*clientConn, error) {
-	s, ok := SerializerByName(p.opts.Serializer)
-	if !ok {
-		return nil, &LocalError{Err: fmt.Errorf("core: unknown serializer %q", p.opts.Serializer)}
+	version := p.opts.version()
+	s, err := serializerFor(version, p.opts.Serializer)
+	if err != nil {
+		return nil, err
 	}
 	if g.used {
 		return nil, &TransportError{Endpoint: connectedHost, Op: opConnect, Err: errUsedUp}
 	}
 	c := newClientConn(p, g.nc, connectedHost, p.uri.Object, s)
+	c.setVersion(version)
 	c.nc = keptConn{g.nc}
 	if err := c.askMetadata(ctx); err != nil {
 		g.used = c.broken

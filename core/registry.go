@@ -110,7 +110,7 @@ func RegisterErrorValue(class ExceptionClass, err error) {
 func registerClass(c *classCodec) {
 	base := baseType(c.typ)
 	switch {
-	case c.class == "" || c.class == uriClass || c.class == proxyClass || strings.HasPrefix(c.class, "Pyro5.errors."):
+	case c.class == "", isOwnClass(pyro5Class(c.class)):
 		panic(fmt.Sprintf("core: register class %q: it is Pyro's own", c.class))
 	case base.Kind() == reflect.Interface, base.PkgPath() == "", isOwnType(base):
 		panic(fmt.Sprintf("core: register class %s: %s cannot have a class", c.class, c.typ))
@@ -127,6 +127,11 @@ func registerClass(c *classCodec) {
 			panic(fmt.Sprintf("core: register class %s: %s has class %s already", c.class, first.typ, first.class))
 		}
 	})
+}
+
+// isOwnClass reports whether objects of a class travel in a way of their own.
+func isOwnClass(class string) bool {
+	return class == uriClass || class == proxyClass || strings.HasPrefix(class, errorsPrefix)
 }
 
 var ownTypes = []reflect.Type{timeType, dateType, durationType, bigIntType, uriType, reflect.TypeFor[Ellipsis](), reflect.TypeFor[Tuple](),

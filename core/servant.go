@@ -226,6 +226,11 @@ func (o *object) wireMetadata() Dict {
 	}
 }
 
+// wireMetadata4 is wireMetadata for Pyro4, whose first version that had it could not send sets.
+func (o *object) wireMetadata4() Dict {
+	return Dict{{"methods", o.meta.Methods}, {"oneway", o.meta.Oneway}, {"attrs", o.meta.Attrs}}
+}
+
 func textSet(names []string) Set {
 	set := make(Set, len(names))
 	for i, name := range names {

@@ -92,7 +92,8 @@ func (s *Server) Servant() *core.Servant {
 		read("ping", s.ping),
 		read("count", s.count),
 		read("lookup", s.lookup, must("name"), optional("return_metadata", false)),
-		read("list", s.list, none("prefix"), none("regex"), optional("return_metadata", false)),
+		read("list", s.list, none("prefix"), none("regex"),
+			optional("metadata_all", absent{}), optional("metadata_any", absent{}), optional("return_metadata", absent{})),
 		read("yplookup", s.yplookup, none("meta_all"), none("meta_any"), optional("return_metadata", true)),
 		read("members", s.members, must("group")),
 		write("register", core.ContractPlain, s.register, must("name"), must("uri"), optional("safe", false), none("metadata")),
@@ -343,9 +344,17 @@ func (s *Server) lookup(ctx context.Context, args []any) (any, error) {
 		return nil, asPyroError(err)
 	}
 	if withTags {
-		return core.Tuple{uri, tagSet(f.tags)}, nil
+		return core.Tuple{uri, tagsFor(ctx, f.tags)}, nil
 	}
 	return uri, nil
+}
+
+// tagsFor returns the tags as the caller's Pyro has them: a list in Pyro4, a set in Pyro5.
+func tagsFor(ctx context.Context, tags []string) any {
+	if isPyro4(ctx) {
+		return tags
+	}
+	return tagSet(tags)
 }
 
 func tagSet(tags []string) core.Set {
@@ -358,27 +367,37 @@ func tagSet(tags []string) core.Set {
 
 // listing is the dict that list and yplookup return.
 type listing struct {
+	ctx      context.Context // of the call
 	withTags bool
 	names    map[string]any
 }
 
-func newListing(withTags any) *listing {
-	return &listing{withTags: truthy(withTags), names: map[string]any{}}
-}
-
 func (l *listing) add(f found) {
 	if l.withTags {
-		l.names[f.name] = core.Tuple{f.uri, tagSet(f.tags)}
+		l.names[f.name] = core.Tuple{f.uri, tagsFor(l.ctx, f.tags)}
 	} else {
 		l.names[f.name] = f.uri
 	}
 }
 
 func (s *Server) list(ctx context.Context, args []any) (any, error) {
-	prefix, regex := args[0], args[1]
-	if truthy(prefix) && truthy(regex) {
-		return nil, core.ValueError.New("you can only filter on one thing at a time")
+	if isPyro4(ctx) {
+		return s.list4(ctx, args)
 	}
+	withTags, err := listArgs(args)
+	if err != nil {
+		return nil, err
+	}
+	if truthy(args[0]) && truthy(args[1]) {
+		return nil, errFilters()
+	}
+	return s.listMatching(ctx, args[0], args[1], withTags)
+}
+
+func errFilters() error { return core.ValueError.New("you can only filter on one thing at a time") }
+
+// listMatching returns the names that one of the filters selects, or all.
+func (s *Server) listMatching(ctx context.Context, prefix, regex, withTags any) (any, error) {
 	accept := func(string) (bool, error) { return true, nil }
 	from := ""
 	switch {
@@ -395,7 +414,7 @@ func (s *Server) list(ctx context.Context, args []any) (any, error) {
 		}
 		accept = p.timed()
 	}
-	return s.listed(ctx, from, args[2], func(f found) (bool, error) { return accept(f.name) })
+	return s.listed(ctx, from, withTags, func(f found) (bool, error) { return accept(f.name) })
 }
 
 // listed returns the names that begin with prefix and are accepted.
@@ -404,7 +423,7 @@ func (s *Server) listed(ctx context.Context, prefix string, withTags any, accept
 	if err != nil {
 		return nil, err
 	}
-	l := newListing(withTags)
+	l := &listing{ctx, truthy(withTags), map[string]any{}}
 	s.all(v, prefix, func(f found) {
 		if err != nil {
 			return
@@ -441,21 +460,27 @@ func regexArg(v any) (pattern, error) {
 
 func (s *Server) yplookup(ctx context.Context, args []any) (any, error) {
 	all, some := args[0], args[1]
-	switch {
-	case truthy(all) && truthy(some):
+	if truthy(all) && truthy(some) {
 		return nil, core.ValueError.New("you can't use meta_all or meta_any at the same time")
+	}
+	return s.listTagged(ctx, all, some, args[2])
+}
+
+// listTagged returns the names that have all of some tags, or any of some.
+func (s *Server) listTagged(ctx context.Context, all, some, withTags any) (any, error) {
+	switch {
 	case truthy(all):
 		tags, others, err := searchArg("metadata_all", all)
 		if err != nil {
 			return nil, err
 		}
-		return s.listed(ctx, "", args[2], func(f found) (bool, error) { return others == 0 && common(tags, f.tags) == len(tags), nil })
+		return s.listed(ctx, "", withTags, func(f found) (bool, error) { return others == 0 && common(tags, f.tags) == len(tags), nil })
 	case truthy(some):
 		tags, _, err := searchArg("metadata_any", some)
 		if err != nil {
 			return nil, err
 		}
-		return s.listed(ctx, "", args[2], func(f found) (bool, error) { return common(tags, f.tags) > 0, nil })
+		return s.listed(ctx, "", withTags, func(f found) (bool, error) { return common(tags, f.tags) > 0, nil })
 	}
 	return map[string]any{}, nil
 }

@@ -371,7 +371,7 @@ func TestEveryArgumentByKeyword(t *testing.T) {
 	want := map[string][]string{
 		"ping": nil, "count": nil,
 		"lookup":       {"name", "return_metadata"},
-		"list":         {"prefix", "regex", "return_metadata"},
+		"list":         {"prefix", "regex", "metadata_all", "metadata_any", "return_metadata"}, // the middle two are Pyro4's
 		"yplookup":     {"meta_all", "meta_any", "return_metadata"},
 		"register":     {"name", "uri", "safe", "metadata"},
 		"set_metadata": {"name", "metadata"},
