@@ -125,8 +125,12 @@ func (c *servedCall) Value(key any) any {
 func (c *servedCall) takeReply() Annotations {
 	c.end()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.reply
+	reply := c.reply
+	c.mu.Unlock()
+	if c.conn == nil || c.conn.d.opts.ReplyAnnotations == nil {
+		return reply
+	}
+	return c.conn.d.annotated(c, reply)
 }
 
 // CallInfoFrom returns the call that ctx belongs to; nil outside of a served call.

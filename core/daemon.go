@@ -46,6 +46,15 @@ type DaemonOptions struct {
 	// ValidateHandshake sees what the client sent; the value it returns goes back to the client, its error refuses the client
 	// with that text.  ctx has a [CallInfo] and ends with HandshakeTimeout.  Package core/auth has validators.  Nil answers "hello".
 	ValidateHandshake func(ctx context.Context, handshake any) (any, error)
+	// ClientGone is told of the end of a connection whose handshake had succeeded; its streams and session have ended by then.
+	ClientGone func(c ClientInfo)
+	// ReplyAnnotations returns annotations for each reply; those that the method sets come first.
+	ReplyAnnotations func(ctx context.Context) Annotations
+	// CallFailed is told of each error of a method, also of those whose caller does not wait.
+	CallFailed func(ctx context.Context, err error)
+	// Housekeeping is called every HousekeepingInterval while the daemon is served; zero means 2 s, as in Pyro5.
+	Housekeeping         func(ctx context.Context)
+	HousekeepingInterval time.Duration
 	// TLS makes clients connect by TLS 1.2 or later.  It needs a certificate; ClientAuth and ClientCAs ask clients for theirs.
 	// [TLSFiles.Server] follows files that change.  Nil means plain connections.
 	TLS *tls.Config
@@ -81,6 +90,7 @@ const (
 	defaultMaxOneway        = 1_000
 	defaultHandshakeTimeout = 10 * time.Second
 	defaultDrainTimeout     = 250 * time.Millisecond
+	defaultHousekeeping     = 2 * time.Second
 )
 
 const (
@@ -104,6 +114,7 @@ func (o DaemonOptions) withDefaults() DaemonOptions {
 	}
 	setDefault(&o.HandshakeTimeout, defaultHandshakeTimeout)
 	setDefault(&o.DrainTimeout, defaultDrainTimeout)
+	setDefault(&o.HousekeepingInterval, defaultHousekeeping)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -124,11 +135,14 @@ type Daemon struct {
 	base    URI          // of every object, but for its id
 	unknown CallObserver // of calls of objects that are not here; nil without an Observer
 
-	objects  sync.Map      // id to *object
-	version  atomic.Uint64 // of objects, changes with each change
-	oneway   chan struct{} // a token for each oneway call that runs
-	stopped  chan struct{} // closed by Close
-	served   chan struct{} // closed when Serve has returned
+	objects  sync.Map             // id to *object
+	version  atomic.Uint64        // of objects, changes with each change
+	pointers sync.Map             // what was registered to its id
+	formats  map[uint8]Serializer // by id; they make proxies of objects
+	formats4 map[uint8]Serializer // the same for Pyro4
+	oneway   chan struct{}        // a token for each oneway call that runs
+	stopped  chan struct{}        // closed by Close
+	served   chan struct{}        // closed when Serve has returned
 	draining atomic.Bool
 	running  sync.WaitGroup // connections and oneway calls
 	watchdog watchdog
@@ -138,6 +152,7 @@ type Daemon struct {
 	serving  bool
 	closed   bool
 	lnClosed bool
+	ending   bool // Serve waits for running
 	conns    map[*serverConn]struct{}
 	refusing int
 }
@@ -172,6 +187,7 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 	}
 	d.watchdog.running = &d.running
 	d.streams.d = d
+	d.makeFormats()
 	own, err := newObject(d.servant(), ObjectOptions{})
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
@@ -220,7 +236,7 @@ func advertised(addr net.Addr, advertise string) (URI, error) {
 }
 
 // Register makes obj callable under id; an empty id means a new one, "obj_" and 32 hexadecimal digits.  obj is a *[Servant]
-// or any Go value, described by opts.  An id that is taken, or reserved ("Pyro.Daemon"), is a DaemonError.
+// or any Go value, described by opts, or a *[Factory] of such.  An id that is taken, or reserved ("Pyro.Daemon"), is a DaemonError; with Force one that is taken is not.
 func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 	if id == "" {
 		var random [16]byte
@@ -235,8 +251,22 @@ func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 		return URI{}, err
 	}
 	d.observe(id, o)
-	if _, taken := d.objects.LoadOrStore(id, o); taken {
-		return URI{}, DaemonError.New("an object or class is already registered with that id")
+	o.pointer = identity(obj)
+	switch {
+	case opts.Force && id != daemonID:
+		if old, replaced := d.objects.Swap(id, o); replaced {
+			d.retire(id, old.(*object))
+		}
+	default:
+		if _, taken := d.objects.LoadOrStore(id, o); taken {
+			return URI{}, DaemonError.New("an object or class is already registered with that id")
+		}
+	}
+	if o.pointer != nil {
+		d.pointers.LoadOrStore(o.pointer, id)
+	}
+	if o.idle != nil {
+		o.idle.start(func() { d.reap(id, o) })
 	}
 	d.version.Add(1)
 	return d.URI(id), nil
@@ -244,9 +274,25 @@ func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 
 // Unregister ends the service of id.  Calls under way finish.  An unknown id is no error; "Pyro.Daemon" stays.
 func (d *Daemon) Unregister(id string) {
-	if id != daemonID {
-		d.objects.Delete(id)
-		d.version.Add(1)
+	if id == daemonID {
+		return
+	}
+	if o, ok := d.objects.LoadAndDelete(id); ok {
+		d.retire(id, o.(*object))
+	}
+	d.version.Add(1)
+}
+
+// retire is for what is not registered under that id any more.
+func (d *Daemon) retire(id string, o *object) {
+	if o.idle != nil {
+		o.idle.stop()
+	}
+	if o.pointer != nil {
+		d.pointers.CompareAndDelete(o.pointer, id)
+	}
+	if o.instances != nil {
+		o.instances.retire(d)
 	}
 }
 
@@ -292,12 +338,21 @@ func (d *Daemon) Serve(ctx context.Context) error {
 			cancel(ErrClosed)
 		}
 	}()
+	house, leave := context.WithCancel(calls)
+	d.keepHouse(house)
 	err := d.accept(calls)
+	leave()
 	if err != nil {
 		d.Close()
 	}
+	d.mu.Lock()
+	d.ending = true
+	d.mu.Unlock()
 	d.running.Wait()
 	d.streams.shut()
+	for id, o := range d.objects.Range {
+		d.retire(id.(string), o.(*object))
+	}
 	cancel(ErrClosed)
 	<-watched
 	if ctx.Err() != nil {
@@ -385,7 +440,16 @@ func (d *Daemon) start(ctx context.Context, nc net.Conn) {
 
 func (d *Daemon) forget(c *serverConn, refused bool) {
 	c.nc.Close()
+	d.ended(c, refused)
+}
+
+// ended is called when a connection serves no calls any more.
+func (d *Daemon) ended(c *serverConn, refused bool) {
 	d.streams.leave(c)
+	c.session.end(d)
+	if gone := d.opts.ClientGone; gone != nil && c.welcome {
+		d.guard("ClientGone", func() { gone(ClientInfo{Peer: c.peer, TLS: c.tls, Principal: c.principal}) })
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.conns, c)

@@ -23,9 +23,11 @@ type serverConn struct {
 	*wire
 	d         *Daemon
 	peer      net.Addr
-	ctx       context.Context           // of all calls
-	tls       *tls.ConnectionState      // nil without TLS
-	principal string                    // see SetPrincipal
+	ctx       context.Context      // of all calls
+	tls       *tls.ConnectionState // nil without TLS
+	principal string               // see SetPrincipal
+	session   session
+	welcome   bool                      // the handshake is done
 	gone      atomic.Bool               // it has ended
 	wantsMux  bool                      // the client makes many calls at once
 	mux       atomic.Pointer[muxServer] // nil until the handshake is done, and if the client makes one call after the other
@@ -71,6 +73,7 @@ func (c *serverConn) serve(ctx context.Context) {
 		c.d.observeConn(ConnFailed)
 		return
 	}
+	c.welcome = true
 	c.d.observeConn(ConnOpened)
 	defer c.d.observeConn(ConnClosed)
 	if c.wantsMux {
@@ -79,17 +82,22 @@ func (c *serverConn) serve(ctx context.Context) {
 		s.serve()
 		return
 	}
+	c.answerAll()
+}
+
+// answerAll answers requests until the connection ends or must not go on.
+func (c *serverConn) answerAll() {
 	t := turn{serverConn: c}
 	for {
 		m, err := c.nextRequest()
 		if err != nil {
 			if errors.Is(err, ProtocolError) || errors.Is(err, SecurityError) {
-				c.d.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "bad message", slog.Any("peer", c.peer), slog.Any("error", err))
+				c.d.opts.Logger.LogAttrs(c.ctx, slog.LevelInfo, "bad message", slog.Any("peer", c.peer), slog.Any("error", err))
 			}
 			return
 		}
 		t.lend(c.memoryOf(m.payload))
-		goesOn := t.answer(ctx, m)
+		goesOn := t.answer(c.ctx, m)
 		if t.given() {
 			c.body = nil
 		}
@@ -200,13 +208,26 @@ var errNoXML = errors.New("serializer 'xml' is not accepted by this server")
 
 // serializer returns that of a message.
 func (c *serverConn) serializer(id uint8) (Serializer, bool) {
+	formats := c.d.formats
 	if c.pyro4 != nil {
-		return pyro4SerializerByID(id)
+		formats = c.d.formats4
 	}
-	if id == xmlID && !c.d.opts.AcceptXML {
-		return nil, false
+	s, ok := formats[id]
+	return s, ok
+}
+
+// makeFormats makes the serializers of the daemon.
+func (d *Daemon) makeFormats() {
+	d.formats, d.formats4 = make(map[uint8]Serializer), make(map[uint8]Serializer)
+	for _, s := range serializers {
+		d.formats[s.ID()] = withDaemon(s, d)
 	}
-	return SerializerByID(id)
+	if d.opts.AcceptXML {
+		d.formats[xmlID] = withDaemon(xmlSerializer{}, d)
+	}
+	for _, s := range pyro4Serializers {
+		d.formats4[s.ID()] = withDaemon(s, d)
+	}
 }
 
 // readConnect reads the first message under the deadline of the handshake alone.
@@ -449,19 +470,27 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 	if err := call.late(); err != nil {
 		return c.replyError(call, m, s, err, notExecuted)
 	}
-	if m.flags&(flagOneway|flagBatch) == flagOneway && r.Method != "__setattr__" && r.Method != "__getattr__" {
-		return c.startOneway(call, o, r)
+	o, done, err := c.serving(call, o)
+	if err != nil {
+		return c.replyError(call, m, s, err, nil)
 	}
+	if m.flags&(flagOneway|flagBatch) == flagOneway && r.Method != "__setattr__" && r.Method != "__getattr__" {
+		return c.startOneway(call, o, r, done)
+	}
+	defer func() { done() }()
 	if o.serial != nil { // until the result, which may be part of the object, has been encoded
 		o.serial.Lock()
 		defer o.serial.Unlock()
 	}
 	result, err := o.run(call, r, m.flags)
 	if err != nil {
+		c.d.callFailed(call, err)
 		return c.replyError(call, m, s, err, nil)
 	}
 	if isIterator(reflect.TypeOf(result)) {
-		return c.replyStream(call, m, s, result)
+		end := done // with the stream
+		done = func() {}
+		return c.replyStream(call, m, s, result, end)
 	}
 	return c.replyResult(call, m, s, result)
 }
@@ -492,10 +521,11 @@ func (c *turn) answerPing(m message) error {
 }
 
 // startOneway runs a call beside the connection, as soon as the daemon has room for it; false means that it was closed.
-func (c *turn) startOneway(call *servedCall, o *object, r Request) bool {
+func (c *turn) startOneway(call *servedCall, o *object, r Request, done func()) bool {
 	select {
 	case c.d.oneway <- struct{}{}:
 	case <-call.Done():
+		done()
 		call.observation.ends(CallNotExecuted)
 		return false
 	}
@@ -504,6 +534,7 @@ func (c *turn) startOneway(call *servedCall, o *object, r Request) bool {
 	d.running.Go(func() {
 		defer func() { <-d.oneway }()
 		defer call.observation.report(0)
+		defer done()
 		defer call.end()
 		if o.serial != nil {
 			o.serial.Lock()
@@ -512,6 +543,7 @@ func (c *turn) startOneway(call *servedCall, o *object, r Request) bool {
 		_, err := o.run(call, r, 0)
 		call.takeCancel()()
 		if err != nil {
+			d.callFailed(call, err)
 			call.observation.ends(CallException)
 			d.logUnseen(call, err)
 		}

@@ -68,7 +68,7 @@ func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
 		return r, nil
 	}
 	o := c.lookup(r.object)
-	if o == nil || o.serial != nil {
+	if o == nil || o.serial != nil || o.instances != nil || o.idle != nil {
 		return r, nil
 	}
 	if method = c.knownMethod; method == nil || string(r.method) != method.Name {
@@ -90,7 +90,7 @@ func (c *turn) callDirect(m *message, r encodedRequest, method *Method) (goesOn 
 	a := &c.args // of which nothing else was ever set
 	a.b, a.left, a.pos, a.method, a.memory, a.err = r.args, r.count, 0, method, c.memory, nil
 	e := &c.result
-	e.b, e.n, e.large, e.err = append(c.out, emptyHeader[:]...), 0, nil, nil
+	e.b, e.n, e.large, e.err, e.daemon = append(c.out, emptyHeader[:]...), 0, nil, nil, c.d
 	err := c.runDirect(call, method)
 	goesOn = true
 	switch {
@@ -98,6 +98,7 @@ func (c *turn) callDirect(m *message, r encodedRequest, method *Method) (goesOn 
 		c.out = c.result.b[:start]
 		if err != nil {
 			observed.ends(CallException)
+			c.d.callFailed(call, err)
 			c.d.logUnseen(call.served(), err)
 		}
 		call.end()
@@ -108,6 +109,7 @@ func (c *turn) callDirect(m *message, r encodedRequest, method *Method) (goesOn 
 		goesOn = c.failDirect(call, m, err, notExecuted)
 	default:
 		c.out = c.result.b[:start]
+		c.d.callFailed(call, err)
 		goesOn = c.failDirect(call, m, err, nil)
 	}
 	observed.report(len(c.out) - start + len(c.large))

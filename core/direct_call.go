@@ -51,6 +51,9 @@ func (c *directCall) served() *servedCall {
 
 // end is called when the method has returned.  It returns the annotations of the reply.
 func (c *directCall) end() Annotations {
+	if c.conn.d.opts.ReplyAnnotations != nil {
+		return c.served().takeReply()
+	}
 	if c.full.CompareAndSwap(nil, &endedCall) {
 		return nil
 	}

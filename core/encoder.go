@@ -16,6 +16,8 @@ type Encoder struct {
 	s   Serializer // nil is msgpack
 	err error
 
+	daemon *Daemon // whose objects become proxies; nil for none
+
 	large []byte // belongs into b at offset cut, and is not copied
 	cut   int
 }
@@ -117,12 +119,12 @@ func (e *Encoder) Value(v any) {
 
 func (e *Encoder) value(v any) {
 	e.n++
-	s := e.s
-	if s == nil {
-		s = msgpackSerializer{}
+	var err error
+	if e.s != nil {
+		e.b, err = e.s.AppendValue(e.b, v)
+	} else {
+		e.b, err = msgpackSerializer{target{daemon: e.daemon}}.AppendValue(e.b, v)
 	}
-	b, err := s.AppendValue(e.b, v)
-	e.b = b
 	if err != nil {
 		e.fail(err)
 	}

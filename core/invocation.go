@@ -104,7 +104,7 @@ func (v *Invocation) appendParts(dst []byte, object string) (_ []byte, cut int, 
 	case len(v.kwargs) == 0:
 		return append(dst, 0x80), cut, nil
 	}
-	dst, err = msgpackSerializer{}.AppendValue(dst, map[string]any(v.kwargs))
+	dst, err = msgpackSerializer{target{daemon: v.Args.daemon}}.AppendValue(dst, map[string]any(v.kwargs))
 	return dst, cut, err
 }
 

@@ -208,8 +208,9 @@ func (s *itemStreams) end(stream *itemStream) {
 		stream.linger.Stop()
 	}
 	s.mu.Unlock()
-	stream.closed.Store(true)
-	stream.cancel()
+	if !stream.closed.Swap(true) {
+		stream.cancel()
+	}
 	stream.stopIfFree()
 }
 
@@ -266,12 +267,13 @@ func (s *itemStreams) shut() {
 	}
 }
 
-// replyStream answers with the id of a stream; to clients that know no streams it is an exception.
-func (c *turn) replyStream(call *servedCall, m message, s Serializer, iterator any) bool {
+// replyStream answers with the id of a stream, at whose end is called; to clients that know no streams it is an exception.
+func (c *turn) replyStream(call *servedCall, m message, s Serializer, iterator any, end func()) bool {
 	h := call.replyHeader(m)
 	h.flags |= flagException | flagItemStream
 	a := call.takeReply()
-	cancel := call.takeCancel()
+	cancelContext := call.takeCancel()
+	cancel := func() { cancelContext(); end() }
 	if c.d.opts.NoStreams {
 		cancel()
 	} else {

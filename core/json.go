@@ -13,13 +13,13 @@ import (
 
 // jsonSerializer is JSON as Python's json module reads and writes it: with NaN, Infinity and -Infinity, and with integers of any size
 // that are not floats.  That is why it is not encoding/json.
-type jsonSerializer struct{ pyro4 bool }
+type jsonSerializer struct{ target }
 
 func (jsonSerializer) ID() uint8    { return 3 }
 func (jsonSerializer) Name() string { return "json" }
 
 func (s jsonSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := jsonWriter{dst, s.pyro4}
+	w := jsonWriter{dst, s.target}
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: json: %w", err)
 	}
@@ -27,7 +27,7 @@ func (s jsonSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
 }
 
 func (s jsonSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := jsonWriter{dst, s.pyro4}
+	w := jsonWriter{dst, s.target}
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: json: %w", err)
 	}
@@ -53,8 +53,8 @@ func (jsonSerializer) ParseRequest(data []byte) (Request, error) {
 func (jsonSerializer) ParseValue(data []byte) (any, error) { return parseJSON(data) }
 
 type jsonWriter struct {
-	buf   []byte
-	pyro4 bool // writes classes of Pyro4
+	buf []byte
+	target
 }
 
 func (w *jsonWriter) raw(s string) { w.buf = append(w.buf, s...) }
@@ -121,12 +121,9 @@ func (w *jsonWriter) value(v any, depth int) error {
 	case complex128, Ellipsis:
 		return fmt.Errorf("json has no type for %s", pythonType(v))
 	default:
-		reduced, err := reduce(v)
+		reduced, err := w.reduce(v)
 		if err != nil {
 			return err
-		}
-		if w.pyro4 {
-			reduced = pyro4Reduced(reduced)
 		}
 		return w.value(reduced, depth)
 	}

@@ -15,7 +15,7 @@ import (
 //
 // Pyro5 itself writes objects of classes only as a whole value or argument; those inside of lists and dicts are written here as well,
 // because Pyro5 reads them.
-type marshalSerializer struct{ pyro4 bool }
+type marshalSerializer struct{ target }
 
 // Types of values.  All lengths and numbers are little-endian.
 const (
@@ -54,7 +54,7 @@ func (marshalSerializer) ID() uint8    { return 2 }
 func (marshalSerializer) Name() string { return "marshal" }
 
 func (s marshalSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := marshalWriter{dst, s.pyro4}
+	w := marshalWriter{dst, s.target}
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: marshal: %w", err)
 	}
@@ -62,7 +62,7 @@ func (s marshalSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) 
 }
 
 func (s marshalSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := marshalWriter{dst, s.pyro4}
+	w := marshalWriter{dst, s.target}
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: marshal: %w", err)
 	}
@@ -88,8 +88,8 @@ func (marshalSerializer) ParseRequest(data []byte) (Request, error) {
 func (marshalSerializer) ParseValue(data []byte) (any, error) { return parseMarshal(data) }
 
 type marshalWriter struct {
-	buf   []byte
-	pyro4 bool // writes classes of Pyro4
+	buf []byte
+	target
 }
 
 func (w *marshalWriter) code(c byte)   { w.buf = append(w.buf, c) }
@@ -151,12 +151,9 @@ func (w *marshalWriter) value(v any, depth int) error {
 	case Dict:
 		return w.dict(v, depth)
 	default:
-		reduced, err := reduce(v)
+		reduced, err := w.reduce(v)
 		if err != nil {
 			return err
-		}
-		if w.pyro4 {
-			reduced = pyro4Reduced(reduced)
 		}
 		return w.value(reduced, depth)
 	}

@@ -25,13 +25,13 @@ const (
 )
 
 // msgpackSerializer is https://github.com/msgpack/msgpack/blob/master/spec.md with Pyro's extension types.
-type msgpackSerializer struct{ pyro4 bool }
+type msgpackSerializer struct{ target }
 
 func (msgpackSerializer) ID() uint8    { return 4 }
 func (msgpackSerializer) Name() string { return "msgpack" }
 
 func (s msgpackSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := newMsgpackWriter(dst, s.pyro4)
+	w := newMsgpackWriter(dst, s.target)
 	defer w.free()
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: msgpack: %w", err)
@@ -40,7 +40,7 @@ func (s msgpackSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) 
 }
 
 func (s msgpackSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := newMsgpackWriter(dst, s.pyro4)
+	w := newMsgpackWriter(dst, s.target)
 	defer w.free()
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: msgpack: %w", err)
@@ -76,9 +76,9 @@ func (msgpackSerializer) ParseValue(data []byte) (any, error) {
 
 // msgpackWriter is where an encoder writes to: the end of buf.
 type msgpackWriter struct {
-	buf   []byte
-	enc   *msgpack.Encoder
-	pyro4 bool // writes classes of Pyro4
+	buf []byte
+	enc *msgpack.Encoder
+	target
 }
 
 var msgpackWriters = sync.Pool{New: func() any {
@@ -87,9 +87,9 @@ var msgpackWriters = sync.Pool{New: func() any {
 	return w
 }}
 
-func newMsgpackWriter(dst []byte, pyro4 bool) *msgpackWriter {
+func newMsgpackWriter(dst []byte, t target) *msgpackWriter {
 	w := msgpackWriters.Get().(*msgpackWriter)
-	w.buf, w.pyro4 = dst, pyro4
+	w.buf, w.target = dst, t
 	return w
 }
 
@@ -175,12 +175,9 @@ func (w *msgpackWriter) value(v any, depth int) error {
 	case BytesAppender:
 		return w.bytesOf(v)
 	}
-	reduced, err := reduce(v)
+	reduced, err := w.reduce(v)
 	if err != nil {
 		return err
-	}
-	if w.pyro4 {
-		reduced = pyro4Reduced(reduced)
 	}
 	return w.value(reduced, depth)
 }

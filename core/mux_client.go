@@ -930,6 +930,7 @@ func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint
 	}
 	v := NewInvocation(r.Method)
 	defer v.Free()
+	v.Args.daemon = m.c.proxy.daemon(ctx)
 	for _, a := range r.Args {
 		v.Args.Value(a)
 	}

@@ -383,3 +383,12 @@ func TestSerializers48(t *testing.T) {
 		}
 	}
 }
+
+func pyro4SerializerByID(id uint8) (Serializer, bool) {
+	for _, s := range pyro4Serializers {
+		if s.ID() == id {
+			return s, true
+		}
+	}
+	return nil, false
+}

@@ -76,6 +76,9 @@ type ProxyOptions struct {
 	Protocol int
 	// HMACKey signs messages of protocol 48, which is what it makes the proxy speak, and checks the signatures of replies: Pyro4's _pyroHmacKey.
 	HMACKey []byte
+	// Daemon is one whose objects become proxies of them when they are arguments of Call, such as callbacks.  Nil means that of the method, if
+	// the call's context is one of a served call.  Generated proxies take a [ProxyState].
+	Daemon *Daemon
 	// Plain speaks plain Pyro with every server: one call at a time on a connection.  Otherwise many calls share one connection with servers that
 	// take that, which those of this project do with msgpack.
 	Plain bool

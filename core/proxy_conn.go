@@ -179,7 +179,9 @@ func (c *clientConn) invoke(ctx context.Context, r Request, flags uint16, out an
 
 // request sends a request and returns the message of its reply; an empty one if there will be none.
 func (c *clientConn) request(ctx context.Context, r Request, flags uint16) (message, error) {
-	return c.requestWith(ctx, r.Method, flags, func(dst []byte) ([]byte, error) { return c.serializer.AppendRequest(dst, r) })
+	return c.requestWith(ctx, r.Method, flags, func(dst []byte) ([]byte, error) {
+		return withDaemon(c.serializer, c.proxy.daemon(ctx)).AppendRequest(dst, r)
+	})
 }
 
 // requestWith is request with a payload that somebody else encodes.

@@ -42,19 +42,10 @@ func serializerTo48(id uint8) uint16 {
 
 // pyro4Serializers write the classes of Pyro4.  All serializers read both.
 var pyro4Serializers = [...]Serializer{
-	serpentSerializer{pyro4: true},
-	marshalSerializer{pyro4: true},
-	jsonSerializer{pyro4: true},
-	msgpackSerializer{pyro4: true},
-}
-
-func pyro4SerializerByID(id uint8) (Serializer, bool) {
-	for _, s := range pyro4Serializers {
-		if s.ID() == id {
-			return s, true
-		}
-	}
-	return nil, false
+	serpentSerializer{target{pyro4: true}},
+	marshalSerializer{target{pyro4: true}},
+	jsonSerializer{target{pyro4: true}},
+	msgpackSerializer{target{pyro4: true}},
 }
 
 func pyro4SerializerByName(name string) (Serializer, bool) {

@@ -15,7 +15,7 @@ import (
 // serpentSerializer is https://github.com/irmen/Serpent: the text of a Python literal.  It writes what serpent 1.43 writes, and
 // reads what Python's ast.literal_eval reads, except that line breaks are blanks everywhere, that a tuple needs its parentheses,
 // and that \N{...} is refused.
-type serpentSerializer struct{ pyro4 bool }
+type serpentSerializer struct{ target }
 
 // serpentHeader begins every message.
 const serpentHeader = "# serpent utf-8 python3.2\n"
@@ -24,7 +24,7 @@ func (serpentSerializer) ID() uint8    { return 1 }
 func (serpentSerializer) Name() string { return "serpent" }
 
 func (s serpentSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
-	w := serpentWriter{buf: append(dst, serpentHeader...), pyro4: s.pyro4}
+	w := serpentWriter{buf: append(dst, serpentHeader...), target: s.target}
 	if err := w.request(r); err != nil {
 		return dst, fmt.Errorf("core: serpent: %w", err)
 	}
@@ -32,7 +32,7 @@ func (s serpentSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) 
 }
 
 func (s serpentSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := serpentWriter{buf: append(dst, serpentHeader...), pyro4: s.pyro4}
+	w := serpentWriter{buf: append(dst, serpentHeader...), target: s.target}
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: serpent: %w", err)
 	}
@@ -62,7 +62,7 @@ type serpentWriter struct {
 	buf []byte
 	// hashed is how many keys of dicts and sets the writer is inside of, where bytes cannot be a dict of base64.
 	hashed int
-	pyro4  bool // writes classes of Pyro4
+	target
 }
 
 func (w *serpentWriter) raw(s string) { w.buf = append(w.buf, s...) }
@@ -136,12 +136,9 @@ func (w *serpentWriter) value(v any, depth int) error {
 	case Dict:
 		return w.dict(v, depth)
 	default:
-		reduced, err := reduce(v)
+		reduced, err := w.reduce(v)
 		if err != nil {
 			return err
-		}
-		if w.pyro4 {
-			reduced = pyro4Reduced(reduced)
 		}
 		return w.value(reduced, depth)
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 )
 
@@ -93,6 +94,12 @@ type ObjectOptions struct {
 	HideFields bool
 	// Serial runs one call of the object at a time, until its result has been encoded.
 	Serial bool
+	// Force replaces what is registered under the id.
+	Force bool
+	// IdleTimeout unregisters the object when nobody has called it for so long, and no call of it runs.  Zero means never.
+	IdleTimeout time.Duration
+	// OnIdle is called then.
+	OnIdle func(id string)
 }
 
 // object is what a daemon has registered under an id.
@@ -104,10 +111,19 @@ type object struct {
 	contracts  []byte      // annotation PCCT
 	serial     *sync.Mutex // nil if calls may run at the same time
 	observed   callKinds   // beside those of methods
+	instances  *instances  // of a factory; nil if the object serves all
+	idle       *idleWatch  // nil if the object stays
+	pointer    any         // what was registered, if that is a pointer that means it alone
 }
 
 // newObject describes obj, a *Servant or any Go value.  The error says what cannot be exposed.
 func newObject(obj any, opts ObjectOptions) (*object, error) {
+	if f, ok := obj.(*Factory); ok {
+		return newFactory(f, opts)
+	}
+	if opts.IdleTimeout < 0 {
+		return nil, fmt.Errorf("core: register: IdleTimeout %v is negative", opts.IdleTimeout)
+	}
 	servant, ok := obj.(*Servant)
 	switch {
 	case !ok:
@@ -128,6 +144,9 @@ func newObject(obj any, opts ObjectOptions) (*object, error) {
 	}
 	if opts.Serial {
 		o.serial = new(sync.Mutex)
+	}
+	if opts.IdleTimeout > 0 {
+		o.idle = &idleWatch{timeout: opts.IdleTimeout, reaped: opts.OnIdle}
 	}
 	if err := o.addMembers(servant); err != nil {
 		return nil, fmt.Errorf("core: register %s: %w", o.class, err)

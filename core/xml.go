@@ -21,7 +21,7 @@ import (
 // No Python knows it: it is for Go programs whose messages people or other tools should read.  Every type of docs/values.md keeps its type,
 // and times their zone and nanoseconds.  A reader refuses all of XML but elements, text, comments and character references: in
 // particular document types, and with them entities.
-type xmlSerializer struct{}
+type xmlSerializer struct{ target }
 
 // xmlID is the serializer's id on the wire, which Pyro has not given to another.
 const xmlID = 88
@@ -32,16 +32,16 @@ const xmlEncoding = "encoding"
 func (xmlSerializer) ID() uint8    { return xmlID }
 func (xmlSerializer) Name() string { return "xml" }
 
-func (xmlSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
+func (s xmlSerializer) AppendRequest(dst []byte, r Request) ([]byte, error) {
 	var kwargs any
 	if r.Kwargs != nil {
 		kwargs = r.Kwargs
 	}
-	return xmlSerializer{}.AppendValue(dst, Tuple{r.Object, r.Method, r.Args, kwargs})
+	return s.AppendValue(dst, Tuple{r.Object, r.Method, r.Args, kwargs})
 }
 
-func (xmlSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
-	w := xmlWriter{dst}
+func (s xmlSerializer) AppendValue(dst []byte, v any) ([]byte, error) {
+	w := xmlWriter{dst, s.target}
 	if err := w.value(v, 0); err != nil {
 		return dst, fmt.Errorf("core: xml: %w", err)
 	}
@@ -66,7 +66,10 @@ func (xmlSerializer) ParseRequest(data []byte) (Request, error) {
 
 func (xmlSerializer) ParseValue(data []byte) (any, error) { return parseXML(data) }
 
-type xmlWriter struct{ buf []byte }
+type xmlWriter struct {
+	buf []byte
+	target
+}
 
 // Write lets xml.EscapeText append to buf.
 func (w *xmlWriter) Write(p []byte) (int, error) {
@@ -133,7 +136,7 @@ func (w *xmlWriter) value(v any, depth int) error {
 	case Dict:
 		return w.dict(v, depth)
 	}
-	reduced, err := reduce(v)
+	reduced, err := w.reduce(v)
 	if err != nil {
 		return err
 	}

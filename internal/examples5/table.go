@@ -200,7 +200,7 @@ var examples = []example{
 		server := s.server("server.py")
 		s.client("client.py").types(server.uri()).prints("test download via iterator").ends(0)
 	}},
-	{name: "instancemode", play: func(s *stage) {
+	{name: "instancemode", inGo: true, play: func(s *stage) {
 		s.server("server.py").prints("instance.percall", "unning")
 		client := s.client("client.py")
 		client.ends(0)

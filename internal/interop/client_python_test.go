@@ -3,6 +3,8 @@ package interop
 import (
 	"context"
 	"errors"
+	"net"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
@@ -19,10 +21,57 @@ func TestPythonClient(t *testing.T) {
 			d := serve(t, core.DaemonOptions{MaxMessageBytes: maxMessageBytes, ValidateHandshake: validateHandshake, Compress: serializer == "json"}, func(d *core.Daemon) error {
 				_, err := d.Register("thing", new(Thing), thingOptions)
 				_, err2 := d.Register("servant", greeter(), core.ObjectOptions{})
-				return errors.Join(err, err2)
+				_, err3 := d.Register("session", sessions(), core.ObjectOptions{})
+				return errors.Join(err, err2, err3)
 			})
 			runChecks(t, nil, "client.py", serializer, d.URI("thing").String())
 		})
+	}
+}
+
+// numbered is an object of a session.
+type numbered struct{ number int64 }
+
+func (n *numbered) Number() int64 { return n.number }
+
+func sessions() *core.Factory {
+	var made atomic.Int64
+	return &core.Factory{Like: new(numbered), New: func(context.Context) (any, error) { return &numbered{made.Add(1)}, nil }}
+}
+
+// TestPythonConnectedSocket serves a stock proxy that was given its socket.
+//
+// spec: O19
+func TestPythonConnectedSocket(t *testing.T) {
+	t.Parallel()
+	d := serve(t, core.DaemonOptions{}, func(d *core.Daemon) error {
+		_, err := d.Register("thing", new(Thing), thingOptions)
+		return err
+	})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		nc, err := ln.Accept()
+		ln.Close()
+		if err == nil {
+			err = errors.Join(d.ServeConn(context.Background(), nc), nc.Close())
+		}
+		done <- err
+	}()
+	const program = `import socket, sys, Pyro5.api
+host, port = sys.argv[1].rsplit(":", 1)
+with Pyro5.api.Proxy("thing", connected_socket=socket.create_connection((host, int(port)))) as p:
+    print(p.add(1, 2), p.count)`
+	stdout, stderr, code := run(t, nil, "", "-c", program, ln.Addr().String())
+	if stdout != "3 0\n" || code != 0 {
+		t.Errorf("printed %q, exit code %d, stderr:\n%s", stdout, code, stderr)
+	}
+	ln.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -108,6 +108,9 @@ func (*Thing) GoValues(ctx context.Context) map[string]any {
 	return values
 }
 
+// Self returns an object of the daemon: its caller gets a proxy.
+func (t *Thing) Self() *Thing { return t }
+
 // CountTo is an item stream, which fails after three items.
 func (*Thing) CountTo(n int) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {

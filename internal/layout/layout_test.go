@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"examples/pyro5/callback":     {"core", "naming"},
 	"examples/pyro5/callcontext":  {"core"},
 	"examples/pyro5/exceptions":   {"core", "naming"},
+	"examples/pyro5/instancemode": {"core", "naming"},
 	"examples/pyro5/streaming":    {"core"},
 }
 

@@ -1,5 +1,6 @@
 // Command callback is the servers of Pyro5's example "callback" in Go: workers that call back when they are done, and a client's callbacks
-// that fail.  What the client passes is an object of its own daemon; here it is a proxy of that.
+// that fail.  What the client passes is an object of its own daemon; here it is a proxy of that.  The worker that it gets back is an object of this
+// daemon, and a proxy there.
 package main
 
 import (
@@ -24,16 +25,16 @@ type CallbackServer struct {
 	number atomic.Int64
 }
 
-// Addworker makes a worker an object of the daemon, and returns a proxy of it.
-func (s *CallbackServer) Addworker(callback core.ProxyState) (core.ProxyState, error) {
+// Addworker makes a worker an object of the daemon, and returns it: its caller gets a proxy of it.
+func (s *CallbackServer) Addworker(callback core.ProxyState) (*worker, error) {
 	w := &worker{daemon: s.daemon, number: s.number.Add(1), callback: callback}
 	uri, err := s.daemon.Register("", w, core.ObjectOptions{Oneway: []string{"work"}})
 	if err != nil {
-		return core.ProxyState{}, err
+		return nil, err
 	}
 	fmt.Printf("server: adding worker %d\n", w.number)
 	w.id = uri.Object
-	return core.ProxyState{URI: uri, Methods: []string{"work"}, Oneway: []string{"work"}}, nil
+	return w, nil
 }
 
 // worker works once.

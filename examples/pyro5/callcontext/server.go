@@ -27,7 +27,6 @@ func (EchoServer) Echo(ctx context.Context, message string) string {
 	if text, ok := call.Annotations["XYZZ"]; ok {
 		fmt.Printf("  custom annotation 'XYZZ': b'%s'\n", text)
 	}
-	core.AnnotateReply(ctx, "DDAA", []byte("custom response annotation set by the daemon"))
 	return message
 }
 
@@ -43,7 +42,9 @@ func main() {
 }
 
 func serve(ctx context.Context) error {
-	d, err := core.Listen("localhost:0", core.DaemonOptions{})
+	d, err := core.Listen("localhost:0", core.DaemonOptions{ReplyAnnotations: func(context.Context) core.Annotations {
+		return core.Annotations{"DDAA": []byte("custom response annotation set by the daemon")}
+	}})
 	if err != nil {
 		return err
 	}

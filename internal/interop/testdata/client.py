@@ -154,6 +154,27 @@ def value_proxy():
 
 
 @check
+def autoproxy():
+    # spec: O23
+    if MARSHAL:
+        return  # which has no proxies in Pyro5 either
+    got = thing.self()
+    equal(type(got), Pyro5.api.Proxy)
+    equal(str(got._pyroUri), URI)
+    equal(got.add(1, 2), 3)
+
+
+@check
+def sessions():
+    # spec: O6
+    location = "PYRO:session@" + LOCATION
+    with Pyro5.api.Proxy(location) as first, Pyro5.api.Proxy(location) as second:
+        a, b = first.number(), second.number()
+        assert a != b, (a, b)
+        equal((first.number(), second.number()), (a, b))
+
+
+@check
 def streams():
     # spec: S1
     equal(list(thing.count_to(5)), [0, 1, 2, 3, 4])
@@ -536,7 +557,7 @@ def daemon_object():
     # spec: O11
     registered = daemon.registered()
     equal(type(registered), list)
-    equal(sorted(registered), ["Pyro.Daemon", "servant", "thing"])
+    equal(sorted(registered), ["Pyro.Daemon", "servant", "session", "thing"])
     equal(daemon.ping(), None)
     info = daemon.info()
     equal(type(info), str)

@@ -3,8 +3,8 @@ package kinds
 
 import (
 	"context"
-	"iter"
 	"io"
+	"iter"
 	"math/big"
 	"time"
 
