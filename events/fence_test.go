@@ -25,6 +25,7 @@ func TestFencedConn(t *testing.T) {
 	if err := call(1); err != nil {
 		t.Fatal(err)
 	}
+	l.await(t, int64(1)) // the method may be oneway
 	w.lease(time.Now().Add(-2 * ownerLease))
 	for range 2 { // on the connection that there is, and on a new one
 		if err := call(2); core.OutcomeOf(err) != core.CallNotExecuted || !errors.Is(err, errFenced) {

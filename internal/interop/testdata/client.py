@@ -561,7 +561,7 @@ def daemon_object():
     equal(daemon.ping(), None)
     info = daemon.info()
     equal(type(info), str)
-    assert "\n" not in info and "3 objects" in info, info
+    assert "\n" not in info and "4 objects" in info, info
     got = daemon.get_metadata("servant")
     equal({k: sorted(v) for k, v in got.items()}, {"methods": ["greet", "ow"], "oneway": ["ow"], "attrs": ["answer"]})
     raises(Pyro5.errors.DaemonError, "unknown object", daemon.get_metadata, "no such object")
