@@ -454,10 +454,7 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 		c.replyError(call, m, s, ConnectionClosedError.New("server is shutting down"), notExecuted)
 		return false
 	}
-	if m.flags&flagKeepSerialized != 0 {
-		return c.replyError(call, m, s, PyroError.New("blobs (SerializedBlob) are not supported by this server"), nil)
-	}
-	r, err := s.ParseRequest(m.payload)
+	r, err := c.parseRequest(m, s)
 	if err != nil {
 		return c.replyError(call, m, s, requestError(err), nil)
 	}
@@ -493,6 +490,14 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 		return c.replyStream(call, m, s, result, end)
 	}
 	return c.replyResult(call, m, s, result)
+}
+
+// parseRequest reads a request, or all of a blob but what is in it.
+func (c *turn) parseRequest(m message, s Serializer) (Request, error) {
+	if m.flags&flagKeepSerialized != 0 {
+		return blobRequest(m, s)
+	}
+	return s.ParseRequest(m.payload)
 }
 
 // notExecuted are the annotations of a reply whose method did not run.

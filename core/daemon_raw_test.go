@@ -410,7 +410,7 @@ func TestReactions(t *testing.T) {
 		h := invoke
 		h.flags = flagKeepSerialized
 		c.send(h, Annotations{"BLBI": []byte("x")}, c.request(call("ping")))
-		c.expectException(PyroError, "blobs (SerializedBlob) are not supported by this server")
+		c.expectException(ValueError, "annotation BLBI: core: marshal: offset 1: message ends too early")
 		c.send(invoke, Annotations{"BLBI": []byte("stale")}, c.request(call("sum", 1, 2)))
 		if m := c.receive(); c.parse(m) != int64(3) {
 			t.Errorf("with a stale BLBI: got %v, want 3", c.parse(m))

@@ -63,6 +63,7 @@ const (
 //   - PCNX, in a RESULT with an exception: the server did not run the method.  No data.
 const (
 	annotationStream      = "STRM"
+	annotationBlob        = "BLBI"
 	annotationContracts   = "PCCT"
 	annotationNotExecuted = "PCNX"
 )

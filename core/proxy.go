@@ -271,6 +271,11 @@ func (p *Proxy) call(ctx context.Context, m member, r Request, flags uint16, out
 
 // send makes a call and counts its bytes in o, unless that is nil.
 func (p *Proxy) send(ctx context.Context, x member, r Request, flags uint16, out any, o *Observation) error {
+	if b, err := blobOf(r); err != nil {
+		return err
+	} else if b != nil {
+		return p.sendAlone(ctx, x, r, flags, out, o)
+	}
 	for {
 		m, err := p.muxed(ctx)
 		if err != nil {

@@ -167,6 +167,9 @@ func (c *clientConn) ping(ctx context.Context) error {
 
 // invoke sends a request and stores its result.
 func (c *clientConn) invoke(ctx context.Context, r Request, flags uint16, out any) error {
+	if b, _ := blobOf(r); b != nil {
+		return c.invokeBlob(ctx, r, b, flags, out)
+	}
 	m, err := c.request(ctx, r, flags)
 	switch {
 	case err != nil:

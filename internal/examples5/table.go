@@ -79,7 +79,7 @@ var examples = []example{
 		s.client("client.py").types(uri).prints("total method calls: 12000").ends(0)
 		s.client("connections.py").types(uri).prints("2000 new proxy calls in", "10000 calls in").ends(0)
 	}},
-	{name: "blob-dispatch", play: func(s *stage) {
+	{name: "blob-dispatch", inGo: true, play: func(s *stage) {
 		s.in("dispatcher", s.server, "dispatcher.py").ready()
 		listener := s.in("listeners", s.client, "main.py", "cars")
 		listener.prints("Listener for topic cars waiting for data.")

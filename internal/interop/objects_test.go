@@ -111,6 +111,12 @@ func (*Thing) GoValues(ctx context.Context) map[string]any {
 // Self returns an object of the daemon: its caller gets a proxy.
 func (t *Thing) Self() *Thing { return t }
 
+// Blob reads a blob.
+func (*Thing) Blob(b *core.Blob) ([]any, error) {
+	v, err := b.Value()
+	return []any{b.Info(), v}, err
+}
+
 // CountTo is an item stream, which fails after three items.
 func (*Thing) CountTo(n int) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {

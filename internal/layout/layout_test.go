@@ -44,14 +44,15 @@ var allowed = map[string][]string{
 	"examples/greeter/client":    {"failover", "naming"},
 	"examples/chat":              {"events"},
 
-	"examples/pyro5/attributes":   {"core"},
-	"examples/pyro5/banks":        {"core", "naming"},
-	"examples/pyro5/batchedcalls": {"core"},
-	"examples/pyro5/callback":     {"core", "naming"},
-	"examples/pyro5/callcontext":  {"core"},
-	"examples/pyro5/exceptions":   {"core", "naming"},
-	"examples/pyro5/instancemode": {"core", "naming"},
-	"examples/pyro5/streaming":    {"core"},
+	"examples/pyro5/attributes":    {"core"},
+	"examples/pyro5/banks":         {"core", "naming"},
+	"examples/pyro5/batchedcalls":  {"core"},
+	"examples/pyro5/blob-dispatch": {"core", "naming"},
+	"examples/pyro5/callback":      {"core", "naming"},
+	"examples/pyro5/callcontext":   {"core"},
+	"examples/pyro5/exceptions":    {"core", "naming"},
+	"examples/pyro5/instancemode":  {"core", "naming"},
+	"examples/pyro5/streaming":     {"core"},
 }
 
 // foreign lists packages of others that must stay out, whoever pulls them in.

@@ -165,6 +165,16 @@ def autoproxy():
 
 
 @check
+def blobs():
+    # spec: S5
+    if MARSHAL:
+        return  # the stock client writes only sequences there
+    blob = Pyro5.api.SerializedBlob("some info", {"a": [1, "x"]})
+    equal(thing.blob(blob), ["some info", {"a": [1, "x"]}])
+    equal(thing.add(1, 2), 3)  # the annotation of the blob is still there in the stock client, and means nothing
+
+
+@check
 def sessions():
     # spec: O6
     location = "PYRO:session@" + LOCATION
