@@ -256,6 +256,9 @@ func Track(ctx context.Context, c io.Closer) error {
 	if !ok || call.conn == nil {
 		return errors.Join(errors.New("core: track: this is no context of a served call"), c.Close())
 	}
+	if !reflect.ValueOf(c).Comparable() {
+		return errors.Join(fmt.Errorf("core: track: values of %T cannot be told apart, track a pointer", c), c.Close())
+	}
 	s := &call.conn.session
 	s.mu.Lock()
 	ended := s.ended
@@ -274,7 +277,7 @@ func Track(ctx context.Context, c io.Closer) error {
 
 // Untrack undoes Track; c stays open.
 func Untrack(ctx context.Context, c io.Closer) {
-	if call, ok := ctx.Value(servedCallKey{}).(*servedCall); ok && call.conn != nil {
+	if call, ok := ctx.Value(servedCallKey{}).(*servedCall); ok && call.conn != nil && reflect.ValueOf(c).Comparable() {
 		s := &call.conn.session
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -97,18 +97,23 @@ func items(v any) iter.Seq2[any, error] {
 func (s *itemStreams) begin(c *serverConn, call *servedCall, cancel context.CancelFunc, iterator any) (id string, err error) {
 	next, stop := iter.Pull2(items(iterator))
 	stream := &itemStream{id: newStreamID(), call: call, cancel: cancel, next: next, stop: stop, owner: c}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed || c.gone.Load():
-		err = ConnectionClosedError.New("server is shutting down")
-	case len(s.all) >= s.d.opts.MaxStreams:
-		err = PyroError.New("too many item streams (max=%d)", s.d.opts.MaxStreams)
-	}
-	if err != nil {
+	if err := s.add(stream); err != nil {
+		stream.closed.Store(true)
 		cancel()
 		stop() // it has not begun to run
 		return "", err
+	}
+	return stream.id, nil
+}
+
+func (s *itemStreams) add(stream *itemStream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed || stream.owner.gone.Load():
+		return ConnectionClosedError.New("server is shutting down")
+	case len(s.all) >= s.d.opts.MaxStreams:
+		return PyroError.New("too many item streams (max=%d)", s.d.opts.MaxStreams)
 	}
 	if s.all == nil {
 		s.all = make(map[string]*itemStream)
@@ -117,7 +122,7 @@ func (s *itemStreams) begin(c *serverConn, call *servedCall, cancel context.Canc
 	if bound := s.d.opts.StreamLifetime; bound > 0 {
 		stream.lifetime = time.AfterFunc(bound, func() { s.end(stream) })
 	}
-	return stream.id, nil
+	return nil
 }
 
 func newStreamID() string {

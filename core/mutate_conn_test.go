@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -42,6 +43,12 @@ func recordCalls(t *testing.T, uri URI, opts ProxyOptions) []byte {
 		func() error { return p.Call(t.Context(), "sum", nil, 1, 2, 3) },
 		func() error { return p.SetAttr(t.Context(), "owner", "irmen") },
 		func() error { return p.Attr(t.Context(), "owner", nil) },
+		func() error {
+			if err := p.Call(t.Context(), "echo", nil, NewBlob("info", []any{1})); !errors.Is(err, TypeError) {
+				return fmt.Errorf("a blob as a result: got %w, want a TypeError", err)
+			}
+			return nil
+		},
 		func() error { return p.CallOneway(t.Context(), "ping") },
 	} {
 		if err := call(); err != nil {
@@ -69,6 +76,9 @@ func TestMutatedConnections(t *testing.T) {
 		for _, compress := range []bool{false, true} {
 			sources = append(sources, recordCalls(t, d.URI("account"), ProxyOptions{Serializer: s, Compress: compress}))
 		}
+	}
+	for _, s := range []string{"serpent", "marshal", "json", "msgpack"} {
+		sources = append(sources, recordCalls(t, d.URI("account"), ProxyOptions{Serializer: s, Protocol: version48}))
 	}
 	var workers sync.WaitGroup
 	for w := range uint64(4) {

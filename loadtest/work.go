@@ -79,8 +79,8 @@ var workKinds = []workKind{
 
 // futureWorks need what the object layer does not have, or not yet.
 var futureWorks = map[string]string{
-	"batch":  "calls in batches are not offered by this version's proxies",
-	"stream": "item streams are not offered by this version's daemons",
+	"batch":  "calls in batches are not among the works",
+	"stream": "item streams are not among the works",
 }
 
 func (w Work) kind() workKind {

@@ -52,6 +52,7 @@ type options struct {
 	serverPIDs []int
 	ctl        string
 	dynamic    bool
+	plain      bool
 }
 
 // Main is a program for p: args are "server" or "client" and their flags, stdout gets what the driver waits for.  The server runs until
@@ -75,8 +76,11 @@ func Main(ctx context.Context, p Peer, args []string, stdout io.Writer) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", command, err)
 	}
-	if o.dynamic {
+	switch {
+	case o.dynamic:
 		p = *p.Dynamic
+	case o.plain:
+		p = *p.Plain
 	}
 	switch {
 	case command == "server":
@@ -108,6 +112,7 @@ func newFlags(p Peer) (fs *flag.FlagSet, check func() (options, error)) {
 	pids := fs.String("server-pids", "", "`processes` whose CPU and memory are the server's, separated by commas")
 	fs.StringVar(&o.ctl, "ctl", "", "`host:port` that counts the server's allocations")
 	fs.BoolVar(&o.dynamic, "dynamic", false, "call by name, in place of generated code, if the system has both")
+	fs.BoolVar(&o.plain, "plain", false, "a connection for each caller, one call at a time on it, if the system has both")
 	return fs, func() (options, error) { return o.checked(p, *name, *pids) }
 }
 
@@ -149,6 +154,10 @@ func (o options) checked(p Peer, name, pids string) (options, error) {
 		return o, usagef("-concurrency: got %d, but %s has one caller", o.callers, o.work.name)
 	case o.dynamic && p.Dynamic == nil:
 		return o, usagef("-dynamic: this system has one way to call")
+	case o.plain && p.Plain == nil:
+		return o, usagef("-plain: this system has one way to use connections")
+	case o.plain && o.dynamic:
+		return o, usagef("-plain and -dynamic: give one of them")
 	case o.idle < 0 || o.idle > maxCallers:
 		return o, usagef("-idle: got %d, want 0 to %d", o.idle, maxCallers)
 	}

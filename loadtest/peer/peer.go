@@ -80,4 +80,6 @@ type Peer struct {
 	DialBroker  func(ctx context.Context, address string) (Broker, error)
 	// Dynamic is the system with calls by name, in place of calls by code that was generated; nil if it has no such choice.
 	Dynamic *Peer
+	// Plain is the system with a connection for each caller; nil if it has no such choice.
+	Plain *Peer
 }

@@ -40,6 +40,7 @@ func TestProcesses(t *testing.T) {
 		{"W3", []string{"-dynamic"}, nil, 1, latency},
 		{"W4", nil, []string{"-dynamic"}, 1, append([]string{"mb_s"}, latency...)},
 		{"W5", []string{"-dynamic"}, []string{"-dynamic"}, 1, nil},
+		{"W3", []string{"-plain", "-concurrency", "5"}, nil, 5, latency},
 	} {
 		t.Run(fmt.Sprint(row.work, row.flags, row.server), func(t *testing.T) {
 			t.Parallel()

@@ -11,13 +11,15 @@ import (
 const PyroObject = "bench"
 
 // Pyro is this project's object layer: package core at both ends with a generated proxy and skeleton, msgpack, many calls at once on one connection;
-// or, as its Dynamic, calls by name of an object that reflection describes.  Its event server is that of one node which keeps its state in memory: events
+// or, as its Dynamic, calls by name of an object that reflection describes, or, as its Plain, the protocol of Python's programs.  Its event server is that of one node which keeps its state in memory: events
 // do not pass through the log of a cluster.
 func Pyro() Peer {
 	typed := Peer{Mux: true, Serve: serveTyped, Dial: dialTyped, ServeBroker: serveEvents, DialBroker: dialEvents}
 	dynamic := typed
 	dynamic.Serve, dynamic.Dial = serveDynamic, dialDynamic
-	typed.Dynamic = &dynamic
+	plain := typed
+	plain.Mux, plain.Dial = false, dialPlain
+	typed.Dynamic, typed.Plain = &dynamic, &plain
 	return typed
 }
 
@@ -44,16 +46,20 @@ func servePyro(ctx context.Context, ln net.Listener, obj any, opts core.ObjectOp
 	return d.Serve(ctx)
 }
 
-func dialPyro(address string) (*core.Proxy, error) {
+func dialPyro(address string, plain bool) (*core.Proxy, error) {
 	uri, err := core.ParseURI("PYRO:" + PyroObject + "@" + address)
 	if err != nil {
 		return nil, err
 	}
-	return core.NewProxy(uri, core.ProxyOptions{Serializer: "msgpack"}), nil
+	return core.NewProxy(uri, core.ProxyOptions{Serializer: "msgpack", Plain: plain}), nil
 }
 
-func dialTyped(_ context.Context, address string) (Conn, error) {
-	proxy, err := dialPyro(address)
+func dialTyped(_ context.Context, address string) (Conn, error) { return dialProxy(address, false) }
+
+func dialPlain(_ context.Context, address string) (Conn, error) { return dialProxy(address, true) }
+
+func dialProxy(address string, plain bool) (Conn, error) {
+	proxy, err := dialPyro(address, plain)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +77,7 @@ func (c typedConn) Flush(context.Context) error               { return nil } // 
 func (c typedConn) Close() error                              { return c.proxy.Close() }
 
 func dialDynamic(_ context.Context, address string) (Conn, error) {
-	proxy, err := dialPyro(address)
+	proxy, err := dialPyro(address, false)
 	if err != nil {
 		return nil, err
 	}
