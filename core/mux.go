@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/binary"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -72,7 +73,10 @@ func (c *combiner) init(write func(b, large []byte, cut int) error) {
 }
 
 // send writes b, or has it written, with large in it at cut unless that is nil.
-func (c *combiner) send(b, large []byte, cut int) error {
+func (c *combiner) send(b, large []byte, cut int) error { return c.sendWith(b, large, cut, false) }
+
+// sendWith is send that may let others who are about to send come first, so that it writes for all.
+func (c *combiner) sendWith(b, large []byte, cut int, gather bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for waits := 0; c.busy && (len(c.waiting) >= maxCombined || large != nil && waits < largeWaits) && c.err == nil; waits++ {
@@ -90,7 +94,14 @@ func (c *combiner) send(b, large []byte, cut int) error {
 		return nil
 	}
 	c.busy = true
-	c.writeLocked(b, large, cut)
+	if gather && large == nil {
+		c.waiting = append(c.waiting, b...)
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	} else {
+		c.writeLocked(b, large, cut)
+	}
 	for len(c.waiting) > 0 && c.err == nil {
 		b := c.waiting
 		c.waiting = c.spare[:0]

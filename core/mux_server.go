@@ -150,7 +150,7 @@ func (s *muxServer) answer(t *turn, m *message, r encodedRequest, method *Method
 // finish sends the reply of a call beside the leading goroutine.
 func (s *muxServer) finish(t *turn, reply []byte, fatal bool) {
 	defer s.beside.Add(-1)
-	if len(reply) > 0 && s.out.send(reply, t.large, t.cut) != nil || fatal {
+	if len(reply) > 0 && s.out.sendWith(reply, t.large, t.cut, s.beside.Load() > 1) != nil || fatal {
 		s.end()
 		s.nc.Close()
 	}

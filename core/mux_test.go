@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -607,6 +608,35 @@ func TestCombinerIsBounded(t *testing.T) {
 			t.Errorf("%d bytes written, want %d", got, maxCombined+2)
 		}
 	})
+}
+
+// Who may gather lets others come first, and writes for all of them.
+func TestCombinerGathers(t *testing.T) {
+	t.Parallel()
+	var c combiner
+	var writes [][]byte
+	c.init(func(b, _ []byte, _ int) error { writes = append(writes, slices.Clone(b)); return nil })
+	for _, part := range []string{"a", "b"} {
+		if err := c.sendWith([]byte(part), nil, 0, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.sendWith([]byte("cf"), []byte("de"), 1, true); err != nil { // large bytes are not gathered
+		t.Fatal(err)
+	}
+	if got := string(slices.Concat(writes...)); got != "abcf" {
+		t.Errorf("wrote %q, want all of it in order", got)
+	}
+	var wg sync.WaitGroup
+	var n int
+	c.init(func(b, _ []byte, _ int) error { n += len(b); return nil })
+	for range 100 {
+		wg.Go(func() { c.sendWith([]byte("x"), nil, 0, true) })
+	}
+	wg.Wait()
+	if n != 100 {
+		t.Errorf("wrote %d bytes, want 100", n)
+	}
 }
 
 // Who waits to write, or comes later, gets the error of the one who wrote.
