@@ -35,6 +35,7 @@ type servedCall struct {
 	observation *observation // nil if nobody observes
 	conn        *serverConn
 	handshake   bool               // it is no call of a method
+	beside      bool               // the connection reads on meanwhile
 	cancel      context.CancelFunc // of Context, if that is the one of an item stream
 	deadline    time.Time          // of the caller; zero if it has none, or did not tell
 
@@ -92,6 +93,9 @@ func (c *servedCall) end() {
 		c.stop()
 	}
 }
+
+// holdsReading reports whether nothing is read from the connection until the method has returned.
+func (c *servedCall) holdsReading() bool { return !c.beside && c.conn.mux.Load() == nil }
 
 // beginStream makes the context last until the stream that the method returns has ended, rather than until the caller's deadline.
 func (c *servedCall) beginStream() {

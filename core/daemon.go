@@ -554,7 +554,7 @@ func (d *Daemon) servant() *Servant {
 			if !ok {
 				return nil, errStreamEnded()
 			}
-			return d.streams.item(call.conn, id)
+			return d.streams.item(call, id)
 		}},
 		{Name: "close_stream", Params: stream, Contract: ContractIdempotent, Func: func(_ context.Context, args []any) (any, error) {
 			id, _ := args[0].(string)

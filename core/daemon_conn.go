@@ -487,7 +487,7 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 	if isIterator(reflect.TypeOf(result)) {
 		end := done // with the stream
 		done = func() {}
-		return c.replyStream(call, m, s, result, end)
+		return c.replyStream(call, m, s, o, result, end)
 	}
 	return c.replyResult(call, m, s, result)
 }
@@ -535,6 +535,7 @@ func (c *turn) startOneway(call *servedCall, o *object, r Request, done func()) 
 		return false
 	}
 	d := c.d // c may serve another call then
+	call.beside = true
 	call.observation = call.observation.detach()
 	d.running.Go(func() {
 		defer func() { <-d.oneway }()

@@ -82,6 +82,11 @@ func (l *pipeListener) connect(t *testing.T) *rawClient {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return greet(t, nc)
+}
+
+// greet does the handshake for the account.
+func greet(t *testing.T, nc net.Conn) *rawClient {
 	c := &rawClient{t: t, nc: nc, wire: newWire(nc, 1<<20)}
 	c.send(header{typ: msgConnect, serializer: 4}, nil, c.value(4, map[string]any{"handshake": "hello", "object": "account"}))
 	if m := c.receive(); m.typ != msgConnectOK {

@@ -60,8 +60,11 @@ func (v *Invocation) Oneway() { v.oneway = true }
 // Method returns the name of the method.
 func (v *Invocation) Method() string { return v.method }
 
-// Free gives the memory back for other calls.  Nothing of v may be used afterwards.
+// Free gives the memory back for other calls.  Nothing of v may be used afterwards.  A stream that nobody took out of the result is closed.
 func (v *Invocation) Free() {
+	if s, ok := v.Result.value.(*Stream); ok && (v.Result.left > 0 || v.Result.err != nil) {
+		s.drop()
+	}
 	if v.large && v.Result.memory == nil {
 		v.reply = nil // it was given away
 	}

@@ -30,7 +30,8 @@ type itemStream struct {
 	cancel   context.CancelFunc
 	lifetime *time.Timer // nil without a bound
 
-	turn   sync.Mutex // of who runs the iterator
+	turn   sync.Mutex  // of who runs the iterator
+	serial *sync.Mutex // locked after turn: that of the object, if it serves one call at a time
 	next   func() (any, error, bool)
 	stop   func()
 	closed atomic.Bool
@@ -93,10 +94,10 @@ func items(v any) iter.Seq2[any, error] {
 	}
 }
 
-// begin makes a stream of an iterator that a call from c returned.
-func (s *itemStreams) begin(c *serverConn, call *servedCall, cancel context.CancelFunc, iterator any) (id string, err error) {
+// begin makes a stream of an iterator that a call of o from c returned.
+func (s *itemStreams) begin(c *serverConn, call *servedCall, o *object, cancel context.CancelFunc, iterator any) (id string, err error) {
 	next, stop := iter.Pull2(items(iterator))
-	stream := &itemStream{id: newStreamID(), call: call, cancel: cancel, next: next, stop: stop, owner: c}
+	stream := &itemStream{id: newStreamID(), call: call, cancel: cancel, next: next, stop: stop, serial: o.serial, owner: c}
 	if err := s.add(stream); err != nil {
 		stream.closed.Store(true)
 		cancel()
@@ -132,11 +133,14 @@ func newStreamID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// item returns the next item of a stream to a client at c.  The errors, StopIteration after the last item among them, end the stream.
-func (s *itemStreams) item(c *serverConn, id string) (any, error) {
-	stream := s.take(c, id)
+// item returns the next item of a stream, which call asks for.  The errors, StopIteration after the last item among them, end the stream.
+func (s *itemStreams) item(call *servedCall, id string) (any, error) {
+	stream := s.take(call.conn, id)
 	if stream == nil {
 		return nil, errStreamEnded()
+	}
+	if call.holdsReading() {
+		defer call.conn.noticeEnd(s.leave)()
 	}
 	item, err := stream.pull()
 	if err != nil {
@@ -164,14 +168,18 @@ func (s *itemStreams) take(c *serverConn, id string) *itemStream {
 func (stream *itemStream) pull() (item any, err error) {
 	stream.turn.Lock()
 	defer stream.release()
-	if stream.closed.Load() {
-		return nil, errStreamEnded()
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			item, err = nil, panicError(p)
 		}
 	}()
+	if stream.serial != nil {
+		stream.serial.Lock()
+		defer stream.serial.Unlock()
+	}
+	if stream.closed.Load() {
+		return nil, errStreamEnded()
+	}
 	item, err, ok := stream.next()
 	if !ok {
 		return nil, &RemoteError{Class: StopIteration}
@@ -199,6 +207,10 @@ func (stream *itemStream) stopIfFree() {
 			d.logPanic(stream.call, panicError(p))
 		}
 	}()
+	if stream.serial != nil {
+		stream.serial.Lock()
+		defer stream.serial.Unlock()
+	}
 	stream.stop()
 }
 
@@ -229,7 +241,31 @@ func (s *itemStreams) close(id string) {
 	}
 }
 
-// leave is called when a connection has ended: its streams end after a while, unless another connection asks for their items.
+// noticeAfter is how long an iterator may take before somebody looks whether the client is still there.
+const noticeAfter = time.Second
+
+// noticeEnd has ended called if the client closes the connection while the goroutine that reads from it runs a method; else the method would not
+// learn of it, nor would anybody as long as it waits.  The method calls stop before it returns.  What came meanwhile was read ahead.
+func (c *serverConn) noticeEnd(ended func(*serverConn)) (stop func()) {
+	looked := make(chan struct{})
+	timer := time.AfterFunc(noticeAfter, func() {
+		defer close(looked)
+		if _, err := c.r.Peek(1); err != nil && !isTimeout(err) {
+			ended(c)
+		}
+	})
+	return func() {
+		if timer.Stop() {
+			return
+		}
+		c.nc.SetReadDeadline(longAgo)
+		<-looked
+		c.nc.SetReadDeadline(time.Time{}) // wait sets that of Shutdown again
+	}
+}
+
+// leave is called when a connection has ended, also while calls from it run: its streams end after a while, unless another connection asks for
+// their items.
 func (s *itemStreams) leave(c *serverConn) {
 	c.gone.Store(true)
 	var ended []*itemStream
@@ -273,7 +309,7 @@ func (s *itemStreams) shut() {
 }
 
 // replyStream answers with the id of a stream, at whose end is called; to clients that know no streams it is an exception.
-func (c *turn) replyStream(call *servedCall, m message, s Serializer, iterator any, end func()) bool {
+func (c *turn) replyStream(call *servedCall, m message, s Serializer, o *object, iterator any, end func()) bool {
 	h := call.replyHeader(m)
 	h.flags |= flagException | flagItemStream
 	a := call.takeReply()
@@ -282,7 +318,7 @@ func (c *turn) replyStream(call *servedCall, m message, s Serializer, iterator a
 	if c.d.opts.NoStreams {
 		cancel()
 	} else {
-		id, err := c.d.streams.begin(c.serverConn, call, cancel, iterator)
+		id, err := c.d.streams.begin(c.serverConn, call, o, cancel, iterator)
 		if err != nil {
 			return c.replyError(call, m, s, err, nil)
 		}

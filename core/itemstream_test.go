@@ -381,7 +381,7 @@ func TestItemStreamInBatch(t *testing.T) {
 }
 
 // streamBubble runs f with a streamer, in virtual time.  next asks for an item of the stream over c.
-func streamBubble(t *testing.T, opts DaemonOptions, f func(t *testing.T, ln *pipeListener, o *streamer, connect func() *rawClient)) {
+func streamBubble(t *testing.T, opts DaemonOptions, f func(t *testing.T, ln *pipeListener, d *Daemon, o *streamer)) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newPipeListener()
 		d, err := NewDaemon(ln, opts)
@@ -393,7 +393,7 @@ func streamBubble(t *testing.T, opts DaemonOptions, f func(t *testing.T, ln *pip
 			t.Fatal(err)
 		}
 		served := start(func() error { return d.Serve(t.Context()) })
-		f(t, ln, o, func() *rawClient { return ln.connect(t) })
+		f(t, ln, d, o)
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
@@ -455,8 +455,8 @@ func TestItemStreamTimes(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			streamBubble(t, tc.opts, func(t *testing.T, _ *pipeListener, o *streamer, connect func() *rawClient) {
-				c := connect()
+			streamBubble(t, tc.opts, func(t *testing.T, ln *pipeListener, _ *Daemon, o *streamer) {
+				c := ln.connect(t)
 				id := c.openStream()
 				if !c.hasItem(id) {
 					t.Fatal("no first item")
@@ -464,7 +464,7 @@ func TestItemStreamTimes(t *testing.T) {
 				if tc.wait > 0 {
 					c.nc.Close()
 					<-time.After(tc.wait) // virtual
-					c = connect()
+					c = ln.connect(t)
 				}
 				<-time.After(tc.idle) // virtual
 				if got := c.hasItem(id); got != tc.want {

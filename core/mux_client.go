@@ -697,6 +697,9 @@ func (m *muxConn) ended(me, s *slot, h header) {
 	left := m.inflight.Add(-1)
 	switch {
 	case !s.state.CompareAndSwap(slotWaiting, slotEnded):
+		if h.flags&flagItemStream != 0 {
+			m.dropStream(s)
+		}
 		m.given.Add(-1)
 		m.giveBack(s)
 	case s == me:
@@ -896,6 +899,17 @@ func (m *muxConn) stream(ctx context.Context, reply message, v *Invocation) erro
 	return nil
 }
 
+// dropStream closes a stream that came when its caller had given up.  Who reads must not wait until that can be written.
+func (m *muxConn) dropStream(s *slot) {
+	reply, err := parseBody(s.head, s.reply, m.c.limit)
+	if err != nil {
+		return
+	}
+	if id, ok := reply.annotation(annotationStream); ok {
+		go (&Stream{mux: m, id: string(id)}).drop() // ends with the connection at the latest
+	}
+}
+
 // post sends a call without a reply: it is written soon.
 func (m *muxConn) post(ctx context.Context, v *Invocation, r *request) error {
 	if ctx.Err() != nil {
@@ -942,6 +956,7 @@ func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint
 		return err
 	}
 	if s, ok := v.Result.value.(*Stream); ok {
+		v.Result = Decoder{}
 		_, err := s.storeIn(ctx, r.Method, out)
 		return err
 	}

@@ -49,8 +49,13 @@ func (s *muxServer) serve() {
 	s.calls.Wait()
 }
 
-// end makes serve return once all calls have been answered.
-func (s *muxServer) end() { s.once.Do(func() { close(s.ended) }) }
+// end makes serve return once all calls have been answered, even those that wait for items which nobody takes any more.
+func (s *muxServer) end() {
+	s.once.Do(func() {
+		close(s.ended)
+		s.d.streams.leave(s.serverConn)
+	})
+}
 
 // lead serves requests until the connection ends or another goroutine leads.  Calls are numbered from next on.
 func (s *muxServer) lead(t *turn, next uint64) {

@@ -208,9 +208,12 @@ func addFields(s *Servant, v reflect.Value) {
 	lock := new(sync.Mutex)
 	for _, f := range structFields(v.Type()) {
 		field, err := v.FieldByIndexErr(f.index)
+		if err != nil {
+			continue // of an embedded pointer that is nil
+		}
 		streams := isIterator(field.Type())
-		if err != nil || !streams && !isValueType(field.Type()) {
-			continue // of an embedded pointer that is nil; or nothing that could be sent
+		if !streams && !isValueType(field.Type()) {
+			continue // nothing that could be sent
 		}
 		a := fieldAttribute(f.name, field, lock)
 		if streams { // its items are sent, and cannot be set

@@ -92,7 +92,8 @@ type ObjectOptions struct {
 	Contracts map[string]Contract
 	// HideFields leaves the fields of the struct out.
 	HideFields bool
-	// Serial runs one call of the object at a time, until its result has been encoded.
+	// Serial runs one call of the object at a time, until its result has been encoded.  Iterators that its methods return take turns with them
+	// for each item, which is encoded after that.
 	Serial bool
 	// Force replaces what is registered under the id.
 	Force bool

@@ -130,6 +130,25 @@ func errorIf(fail bool) error {
 }
 
 // spec: O1
+// An embedded pointer that is nil has no fields, and no iterators.
+func TestReflectNilEmbedded(t *testing.T) {
+	t.Parallel()
+	type Fields struct {
+		Depth int
+		Items iter.Seq[int]
+	}
+	o, err := newObject(&struct {
+		Name string
+		*Fields
+	}{Name: "n"}, ObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"name"}; !slices.Equal(o.meta.Attrs, want) {
+		t.Errorf("attributes %v, want %v", o.meta.Attrs, want)
+	}
+}
+
 func TestReflectServant(t *testing.T) {
 	t.Parallel()
 	o, err := newObject(&shape{Name: "n"}, ObjectOptions{Names: map[string]string{"ID": "ident", "Later": "", "Nothing": "-"}})

@@ -49,7 +49,11 @@ func (s *Stream) Next(ctx context.Context, out any) error {
 	switch {
 	case isRemote && remote.Class == StopIteration:
 		err = io.EOF
-	case isRemote, s.isBroken(err):
+	case isRemote:
+	case s.isBroken(err):
+		if s.mux != nil {
+			s.sendClose(ctx) // the server may go on making the item, and the connection stays
+		}
 	default:
 		return err
 	}
@@ -116,6 +120,13 @@ func (s *Stream) Close(ctx context.Context) error {
 	return err
 }
 
+// drop closes a stream that nobody has.
+func (s *Stream) drop() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	s.Close(ctx)
+}
+
 func (s *Stream) hasEnded() bool { return s.c == nil && s.mux == nil }
 
 // isBroken reports whether the stream is lost after an error.
@@ -136,7 +147,11 @@ func (s *Stream) finish(err error) {
 	}
 }
 
+// sendClose does not wait for the server on a connection that calls share, so it need not end with ctx there.
 func (s *Stream) sendClose(ctx context.Context) error {
+	if s.mux != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	return s.ask(ctx, "close_stream", flagOneway, nil)
 }
 
