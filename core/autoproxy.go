@@ -14,9 +14,7 @@ type target struct {
 // reduce is reduce for the target.
 func (t target) reduce(v any) (any, error) {
 	if t.daemon != nil {
-		if p, ok := t.daemon.proxyOf(v); ok {
-			v = p
-		}
+		v = t.daemon.proxied(v)
 	}
 	reduced, err := reduce(v)
 	if err == nil && t.pyro4 {
@@ -45,6 +43,21 @@ func withDaemon(s Serializer, d *Daemon) Serializer {
 		return s
 	}
 	return s
+}
+
+// proxied returns a proxy of a value that is an object of the daemon, or points to one, and other values as they are.
+func (d *Daemon) proxied(v any) any {
+	rv := reflect.ValueOf(v)
+	for range maxDepth {
+		if rv.Kind() != reflect.Pointer || rv.IsNil() || !rv.CanInterface() {
+			break
+		}
+		if p, ok := d.proxyOf(rv.Interface()); ok {
+			return p
+		}
+		rv = rv.Elem()
+	}
+	return v
 }
 
 // proxyOf returns a proxy of a value that is an object of the daemon.

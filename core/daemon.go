@@ -283,13 +283,24 @@ func (d *Daemon) Unregister(id string) {
 	d.version.Add(1)
 }
 
+// retireAll is for a daemon that serves no more.
+func (d *Daemon) retireAll() {
+	for id, o := range d.objects.Range {
+		d.retire(id.(string), o.(*object))
+	}
+}
+
 // retire is for what is not registered under that id any more.
 func (d *Daemon) retire(id string, o *object) {
 	if o.idle != nil {
 		o.idle.stop()
 	}
-	if o.pointer != nil {
-		d.pointers.CompareAndDelete(o.pointer, id)
+	if o.pointer != nil && d.pointers.CompareAndDelete(o.pointer, id) {
+		for other, v := range d.objects.Range { // it may have another id, too
+			if v.(*object).pointer == o.pointer {
+				d.pointers.LoadOrStore(o.pointer, other)
+			}
+		}
 	}
 	if o.instances != nil {
 		o.instances.retire(d)
@@ -350,9 +361,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	d.mu.Unlock()
 	d.running.Wait()
 	d.streams.shut()
-	for id, o := range d.objects.Range {
-		d.retire(id.(string), o.(*object))
-	}
+	d.retireAll()
 	cancel(ErrClosed)
 	<-watched
 	if ctx.Err() != nil {
@@ -505,22 +514,27 @@ func (d *Daemon) Shutdown(ctx context.Context) error {
 // Close stops at once: connections are cut, the contexts of running methods end.  It does not wait for them, Serve does.
 func (d *Daemon) Close() error {
 	err := d.closeListener()
-	for _, c := range d.stop() {
+	conns, serving := d.stop()
+	for _, c := range conns {
 		c.cut()
+	}
+	if !serving { // else Serve does when it returns
+		d.streams.shut()
+		d.retireAll()
 	}
 	return err
 }
 
-// stop makes the daemon closed and returns the connections that it had.
-func (d *Daemon) stop() []*serverConn {
+// stop makes the daemon closed and returns the connections that it had, and whether it is served.
+func (d *Daemon) stop() (conns []*serverConn, serving bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil
+		return nil, d.serving
 	}
 	d.closed = true
 	close(d.stopped)
-	return slices.Collect(maps.Keys(d.conns))
+	return slices.Collect(maps.Keys(d.conns)), d.serving
 }
 
 // servant is the object "Pyro.Daemon" (Pyro5 server.py, DaemonObject).

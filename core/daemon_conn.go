@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"reflect"
@@ -481,7 +482,9 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 	}
 	result, err := o.run(call, r, m.flags)
 	if err != nil {
-		c.d.callFailed(call, err)
+		if r.Object != daemonID { // of which an error is no method's of the program; streams tell of theirs
+			c.d.callFailed(call, err)
+		}
 		return c.replyError(call, m, s, err, nil)
 	}
 	if isIterator(reflect.TypeOf(result)) {
@@ -693,6 +696,9 @@ func (o *object) runBatch(call *servedCall, calls []any) (any, error) {
 		call.info.Method = name
 		result, err := m.runUnpacked(call, parts[1], parts[2])
 		if err != nil {
+			if call.conn != nil {
+				call.conn.d.callFailed(call, err)
+			}
 			wrapped := ClassDict{Class: batchClass, Attrs: map[string]any{"exception": exception(err, m.place()...)}}
 			return append(results, wrapped), nil
 		}
@@ -838,8 +844,11 @@ func (c *turn) replyError(call *servedCall, m message, s Serializer, err error, 
 	if own := call.takeReply(); a == nil {
 		a = own
 	}
-	if a == nil && call.timedOut(err) {
-		a = timedOut
+	if call.timedOut(err) {
+		if a = maps.Clone(a); a == nil {
+			a = make(Annotations, 1)
+		}
+		a[annotationDeadline] = nil // the method gave up because its caller's time was over
 	}
 	h := call.replyHeader(m)
 	h.flags |= flagException

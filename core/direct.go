@@ -122,7 +122,7 @@ func (c *turn) failDirect(call *directCall, m *message, err error, a Annotations
 	if c.d.unknown != nil {
 		s.observation = &c.observation
 	}
-	return c.replyError(s, *m, msgpackSerializer{}, err, a)
+	return c.replyError(s, *m, c.d.formats[msgpackID], err, a)
 }
 
 var emptyHeader [headerBytes]byte
@@ -177,9 +177,6 @@ func (c *turn) finishDirect(call *directCall, m *message, method *Method, start 
 	}
 	return true
 }
-
-// timedOut are the annotations of a reply whose method gave up because its caller's time was over.
-var timedOut = Annotations{annotationDeadline: nil}
 
 // timedOut reports whether an error is that the caller's time is over.
 func (c *servedCall) timedOut(err error) bool {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 )
 
 // InstanceMode says for how long an object that a [Factory] has made serves calls (Pyro5 docs, "Controlling Instance modes and Instance creation").
@@ -25,7 +26,8 @@ const (
 )
 
 // Factory is registered in place of an object and makes objects when they are needed.  Objects that are an io.Closer are closed when they have
-// served: those of a session when the connection has ended, the single one when it is unregistered or the daemon has stopped.
+// served: those of a session when the connection has ended, the single one when it is unregistered or the daemon has stopped, and
+// neither before the calls and streams that they serve have ended.
 type Factory struct {
 	// Like is any object of the kind that New makes; callers see its members.  None of them is called.  For a [Servant] whose members depend on
 	// an implementation, such as a generated one, that may be nil here.
@@ -49,6 +51,19 @@ type instances struct {
 type instance struct {
 	*object
 	value any
+	users atomic.Int64 // calls and streams that it serves, and whoever keeps it; it is closed when there are none
+}
+
+// use counts a call that the instance serves; whoever keeps it must do so meanwhile.  The call has to be followed by release.
+func (i *instance) use() *instance {
+	i.users.Add(1)
+	return i
+}
+
+func (i *instance) release(d *Daemon) {
+	if i.users.Add(-1) == 0 {
+		d.dispose(i.value)
+	}
 }
 
 // newFactory describes what a factory makes.
@@ -90,6 +105,9 @@ func (o *object) make(call *servedCall) (i *instance, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, again := value.(*Factory); again {
+		return nil, TypeError.New("a factory made a factory")
+	}
 	made, err := newObject(value, o.instances.opts)
 	if err != nil {
 		return nil, errors.Join(TypeError.New("%v", err), closeInstance(value))
@@ -100,7 +118,8 @@ func (o *object) make(call *servedCall) (i *instance, err error) {
 			m.observer = known.observer
 		}
 	}
-	return &instance{made, value}, nil
+	i = &instance{object: made, value: value}
+	return i.use(), nil
 }
 
 func closeInstance(value any) error {
@@ -111,39 +130,33 @@ func closeInstance(value any) error {
 }
 
 // instance returns the object that serves a call of o, and what is to be called when it has.
-func (c *serverConn) instance(call *servedCall, o *object) (*object, func(), error) {
+func (c *serverConn) instance(call *servedCall, o *object) (_ *object, done func(), err error) {
 	if o.instances == nil {
 		return o, func() {}, nil
 	}
+	var i *instance
 	switch o.instances.factory.Mode {
 	case InstancePerCall:
-		i, err := o.make(call)
-		if err != nil {
-			return nil, nil, err
-		}
-		return i.object, func() { c.d.dispose(i) }, nil
+		i, err = o.make(call)
 	case InstanceSingle:
-		i, err := o.instances.one(call, o)
-		if err != nil {
-			return nil, nil, err
-		}
-		return i.object, func() {}, nil
+		i, err = o.instances.one(call, o)
+	default:
+		i, err = c.session.of(call, o)
 	}
-	i, err := c.session.of(call, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	return i.object, func() {}, nil
+	return i.object, func() { i.release(c.d) }, nil
 }
 
-// dispose closes an instance that has served.
-func (d *Daemon) dispose(i *instance) {
+// dispose closes what has served, if it can be closed.
+func (d *Daemon) dispose(value any) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.logClose(panicError(p))
 		}
 	}()
-	if err := closeInstance(i.value); err != nil {
+	if err := closeInstance(value); err != nil {
 		d.logClose(err)
 	}
 }
@@ -158,25 +171,26 @@ func (s *instances) one(call *servedCall, o *object) (*instance, error) {
 	defer s.mu.Unlock()
 	switch {
 	case s.single != nil:
-		return s.single, nil
+		return s.single.use(), nil
 	case s.retired:
 		return nil, errUnknownObject()
 	}
 	i, err := o.make(call)
-	if err == nil {
-		s.single = i
+	if err != nil {
+		return nil, err
 	}
-	return i, err
+	s.single = i
+	return i.use(), nil
 }
 
-// retire closes the single instance.
+// retire closes the single instance once it serves nothing any more.
 func (s *instances) retire(d *Daemon) {
 	s.mu.Lock()
 	single := s.single
 	s.single, s.retired = nil, true
 	s.mu.Unlock()
 	if single != nil {
-		d.dispose(single)
+		single.release(d)
 	}
 }
 
@@ -202,20 +216,23 @@ func (s *session) of(call *servedCall, o *object) (*instance, error) {
 		return nil, err
 	}
 	if err := s.keep(o, i); err != nil {
-		call.conn.d.dispose(i)
+		i.release(call.conn.d)
 		return nil, err
 	}
 	return i, nil
 }
 
-// made returns the instance if there is one, or why there will be none.
+// made returns the instance, in use, if there is one, or why there will be none.
 func (s *session) made(o *object) (*instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return nil, errSessionEnded()
 	}
-	return s.instances[o], nil
+	if i := s.instances[o]; i != nil {
+		return i.use(), nil
+	}
+	return nil, nil
 }
 
 func (s *session) keep(o *object, i *instance) error {
@@ -227,7 +244,7 @@ func (s *session) keep(o *object, i *instance) error {
 	if s.instances == nil {
 		s.instances = make(map[*object]*instance)
 	}
-	s.instances[o] = i
+	s.instances[o] = i.use()
 	return nil
 }
 
@@ -241,10 +258,10 @@ func (s *session) end(d *Daemon) {
 	s.instances, s.tracked = nil, nil
 	s.mu.Unlock()
 	for _, i := range made {
-		d.dispose(i)
+		i.release(d)
 	}
 	for c := range tracked {
-		d.dispose(&instance{value: c})
+		d.dispose(c)
 	}
 }
 

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -146,6 +147,9 @@ func (s *itemStreams) item(call *servedCall, id string) (any, error) {
 	if err != nil {
 		s.end(stream)
 		s.d.logPanic(stream.call, err)
+		if e, ok := errors.AsType[*RemoteError](err); !ok || e.Class != StopIteration {
+			s.d.callFailed(stream.call, err)
+		}
 	}
 	return item, err
 }
