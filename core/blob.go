@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 )
 
 // Blob is an argument that is passed on as it came, without being read: what a dispatcher gets and sends on to others, who know what is in it (Pyro5
@@ -54,7 +55,12 @@ func (b *Blob) Decode(out any) error {
 	return Convert(out, v)
 }
 
-var errBlobNotAlone = errors.New("core: if a Blob is used, it must be the only argument")
+var (
+	errBlobNotAlone = errors.New("core: if a Blob is used, it must be the only argument")
+	errBlobInside   = errors.New("a Blob is no part of values: it is the only argument of Call, which generated proxies do not use")
+
+	blobType = reflect.TypeFor[Blob]()
+)
 
 // blobOf returns the blob that a request consists of; nil if there is none.
 func blobOf(r Request) (*Blob, error) {

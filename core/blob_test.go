@@ -106,6 +106,12 @@ func TestBlobMisuse(t *testing.T) {
 			t.Errorf("%s: got %v, want a LocalError", name, err)
 		}
 	}
+	v := NewInvocation("sum")
+	defer v.Free()
+	v.Args.Value(b)
+	if err := p.Invoke(t.Context(), v); !errors.Is(err, errBlobInside) {
+		t.Errorf("encoded before: got %v, want %v", err, errBlobInside)
+	}
 	if b.Info() != "info" {
 		t.Error("the blob has changed")
 	}

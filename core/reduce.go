@@ -193,6 +193,9 @@ func reduceStruct(rv reflect.Value) (any, error) {
 		return known, err
 	}
 	fields := structFields(rv.Type())
+	if rv.Type() == blobType {
+		return nil, errBlobInside
+	}
 	if len(fields) == 0 && rv.NumField() > 0 {
 		return nil, fmt.Errorf("%s has no exported fields", rv.Type())
 	}
