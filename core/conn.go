@@ -29,8 +29,8 @@ type wire struct {
 	// A peer gets stepTimeout for each step of a message it began to send or does not take; zero means no bound.  The ends
 	// of calls that clients make bound their reads and writes by the call's context instead.
 	stepTimeout  time.Duration
-	readBounded  bool // a read deadline is set
-	writeBounded time.Time
+	readBounded  bool    // a read deadline is set
+	writeBounded instant // the write deadline; 0 if none was set
 }
 
 func newWire(nc net.Conn, limit int) *wire {
@@ -51,6 +51,10 @@ func (w *wire) readStarted() (message, error) {
 	if w.pyro4 != nil {
 		return w.readStarted48()
 	}
+	var m message
+	if w.takeAhead(&m) {
+		return m, nil
+	}
 	h, err := w.readHeader()
 	if err != nil {
 		return message{}, torn(err)
@@ -65,7 +69,7 @@ func (w *wire) readStarted() (message, error) {
 			return message{}, err
 		}
 	}
-	m, err := parseBody(h, body, w.limit)
+	m, err = parseBody(h, body, w.limit)
 	m.size = headerBytes + len(body)
 	return m, err
 }
@@ -232,12 +236,12 @@ func (w *wire) boundWrite() error {
 	if w.stepTimeout <= 0 {
 		return nil
 	}
-	now := time.Now()
-	if w.writeBounded.Sub(now) >= w.stepTimeout {
+	now := now()
+	if w.writeBounded != 0 && w.writeBounded-now >= instant(w.stepTimeout) {
 		return nil
 	}
-	w.writeBounded = now.Add(2 * w.stepTimeout)
-	return w.nc.SetWriteDeadline(w.writeBounded)
+	w.writeBounded = now + instant(2*w.stepTimeout)
+	return w.nc.SetWriteDeadline(programStart.Add(time.Duration(w.writeBounded)))
 }
 
 // hasRequest reports whether a whole message was read ahead, so that reading it does not wait.

@@ -192,6 +192,7 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
+	own.named(daemonID)
 	d.observe(daemonID, own)
 	if opts.Observer != nil {
 		d.unknown = opts.Observer.Method("", "")
@@ -250,6 +251,7 @@ func (d *Daemon) Register(id string, obj any, opts ObjectOptions) (URI, error) {
 	if err != nil {
 		return URI{}, err
 	}
+	o.named(id)
 	d.observe(id, o)
 	o.pointer = identity(obj)
 	switch {

@@ -47,6 +47,7 @@ type turn struct {
 	knownMethod  *Method // of known, the one that was called last; nil if there was no call
 	calls        []directCall
 	slab         int // how many calls were made room for the last time
+	ids          *rand.PCG
 	args         Decoder
 	result       Encoder
 	memory       []byte // of the request, if a method may have it
@@ -415,9 +416,11 @@ func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall
 }
 
 // newCorrelationID returns a random UUID (RFC 9562, version 4).  It names a call in logs; nothing depends on its being secret.
-func newCorrelationID() (id [16]byte) {
-	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
-	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+func newCorrelationID() [16]byte { return correlationID(rand.Uint64(), rand.Uint64()) }
+
+func correlationID(random1, random2 uint64) (id [16]byte) {
+	binary.LittleEndian.PutUint64(id[:8], random1)
+	binary.LittleEndian.PutUint64(id[8:], random2)
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return id

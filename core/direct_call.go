@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -11,11 +12,20 @@ import (
 type directCall struct {
 	conn          *serverConn
 	method        *Method
-	object        string
-	correlationID [16]byte
-	deadline      instant // of the caller; 0 if it has none, or did not tell
 	full          atomic.Pointer[servedCall]
-	seq           uint16
+	correlationID [16]byte
+	timing        uint64 // ms from the start of the program to the deadline, 0 if the caller has none, and the sequence number in the low 16 bits
+}
+
+// deadline returns the time until which the caller waits.
+func (c *directCall) deadline() (t time.Time, ok bool) {
+	ms := c.timing >> 16
+	return programStart.Add(time.Duration(ms) * time.Millisecond), ms != 0
+}
+
+func (c *directCall) setDeadline(t time.Time) {
+	ms := max(t.Sub(programStart).Milliseconds()+1, 1)
+	c.timing = uint64(ms)<<16 | c.timing&0xffff
 }
 
 // instant is a time since the start of the program, which takes less room than a time.Time.
@@ -23,8 +33,7 @@ type instant time.Duration
 
 var programStart = time.Now()
 
-func now() instant             { return instant(time.Since(programStart)) }
-func (i instant) t() time.Time { return programStart.Add(time.Duration(i)) }
+func now() instant { return instant(time.Since(programStart)) }
 
 // endedCall is in place of a servedCall when the method has returned and nobody had asked for it.
 var endedCall servedCall
@@ -34,10 +43,10 @@ func (c *directCall) served() *servedCall {
 	if s := c.full.Load(); s != nil && s != &endedCall {
 		return s
 	}
-	s := &servedCall{Context: c.conn.ctx, conn: c.conn, info: CallInfo{Object: c.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
-		Principal: c.conn.principal, Serializer: "msgpack", Sequence: c.seq, CorrelationID: c.correlationID}}
-	if c.deadline != 0 {
-		s.deadline = c.deadline.t()
+	s := &servedCall{Context: c.conn.ctx, conn: c.conn, info: CallInfo{Object: c.method.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
+		Principal: c.conn.principal, Serializer: "msgpack", Sequence: uint16(c.timing), CorrelationID: c.correlationID}}
+	if t, ok := c.deadline(); ok {
+		s.deadline = t
 	}
 	if c.full.CompareAndSwap(nil, s) {
 		return s
@@ -65,21 +74,21 @@ func (c *directCall) end() Annotations {
 
 // Deadline implements context.Context, as the methods below do.
 func (c *directCall) Deadline() (time.Time, bool) {
-	if c.deadline == 0 {
+	if _, ok := c.deadline(); !ok {
 		return c.conn.ctx.Deadline()
 	}
 	return c.served().Deadline()
 }
 
 func (c *directCall) Done() <-chan struct{} {
-	if c.deadline == 0 {
+	if _, ok := c.deadline(); !ok {
 		return c.conn.ctx.Done()
 	}
 	return c.served().Done()
 }
 
 func (c *directCall) Err() error {
-	if c.deadline == 0 {
+	if _, ok := c.deadline(); !ok {
 		return c.conn.ctx.Err()
 	}
 	return c.served().Err()
@@ -99,7 +108,7 @@ func (c *directCall) Value(key any) any {
 
 // late returns an error if nobody waits for the call any more.
 func (c *directCall) late() error {
-	if c.deadline != 0 && now() >= c.deadline {
+	if t, ok := c.deadline(); ok && !time.Now().Before(t) {
 		return errLate
 	}
 	return nil
@@ -116,9 +125,12 @@ func (c *turn) nextCall(m *message, method *Method) *directCall {
 	}
 	call := &c.calls[0]
 	c.calls = c.calls[1:]
-	call.conn, call.method, call.object, call.seq = c.serverConn, method, c.knownID, m.seq
+	call.conn, call.method, call.timing = c.serverConn, method, uint64(m.seq)
 	if call.correlationID = m.correlationID; m.flags&flagCorrelationID == 0 {
-		call.correlationID = newCorrelationID()
+		if c.ids == nil {
+			c.ids = rand.NewPCG(rand.Uint64(), rand.Uint64())
+		}
+		call.correlationID = correlationID(c.ids.Uint64(), c.ids.Uint64())
 	}
 	if len(m.annotations) > 0 {
 		call.annotate(m)
@@ -129,12 +141,12 @@ func (c *turn) nextCall(m *message, method *Method) *directCall {
 // annotate takes the annotations of a request.
 func (c *directCall) annotate(m *message) {
 	if isDeadlineAlone(m.annotations) { // all that most requests have
-		c.deadline = now() + instant(time.Duration(binary.BigEndian.Uint32(m.annotations[8:]))*time.Millisecond)
+		c.setDeadline(time.Now().Add(time.Duration(binary.BigEndian.Uint32(m.annotations[8:])) * time.Millisecond))
 		return
 	}
 	s := c.served()
 	s.info.Annotations = m.annotationMap()
 	if s.setDeadline(m); !s.deadline.IsZero() {
-		c.deadline = instant(s.deadline.Sub(programStart))
+		c.setDeadline(s.deadline)
 	}
 }

@@ -90,7 +90,7 @@ func (c *combiner) sendWith(b, large []byte, cut int, gather bool) error {
 		c.waiting = append(c.waiting, b...)
 		return nil
 	case c.busy:
-		c.waiting = slices.Concat(c.waiting, b[:cut], large, b[cut:])
+		c.copyLarge(b, large, cut)
 		return nil
 	}
 	c.busy = true
@@ -112,6 +112,13 @@ func (c *combiner) sendWith(b, large []byte, cut int, gather bool) error {
 	c.busy = false
 	c.room.Signal() // who has large bytes
 	return c.err
+}
+
+// copyLarge is a function of its own for the sake of small stacks.
+//
+//go:noinline
+func (c *combiner) copyLarge(b, large []byte, cut int) {
+	c.waiting = slices.Concat(c.waiting, b[:cut], large, b[cut:])
 }
 
 func (c *combiner) writeLocked(b, large []byte, cut int) {

@@ -102,7 +102,7 @@ func (s *muxServer) lead(t *turn, next uint64) {
 			known = t.requested(&m)
 		}
 		if known != nil && !known.pace.isShort() {
-			if !s.start(m) {
+			if !s.start(&m, r, method, known) {
 				return
 			}
 			continue
@@ -188,62 +188,75 @@ func (c *turn) requested(m *message) *Method {
 	return nil
 }
 
-// job is a call on a goroutine of its own.
+// job is a call on a goroutine of its own.  It needs little of that one's stack, which need not grow then.
 type job struct {
 	turn
 	s       *muxServer
-	request []byte
+	request []byte // memory of the message
 	message message
+	known   *Method
+	direct  *Method // known, if it can be run without boxing
+	args    encodedRequest
+	work    func() // run, allocated once
 }
 
-var jobs = sync.Pool{New: func() any { return new(job) }}
+var jobs sync.Pool
 
-// start runs a call on a goroutine of its own; false means that the connection has ended.
-func (s *muxServer) start(m message) bool {
+// start runs a call of a known method on a goroutine of its own, without boxing if direct is that method; false means that the connection has ended.
+func (s *muxServer) start(m *message, r encodedRequest, direct, known *Method) bool {
 	select {
 	case s.room <- struct{}{}:
 	case <-s.ctx.Done():
 		return false
 	}
 	s.bytes.take(len(m.annotations)+len(m.payload), s.d.opts.MaxMessageBytes)
-	j := jobs.Get().(*job)
+	j, ok := jobs.Get().(*job)
+	if !ok {
+		j = new(job)
+		j.work = j.run
+	}
 	j.s, j.serverConn = s, s.serverConn
-	j.message = m
+	j.message, j.args, j.direct, j.known = *m, r, direct, known
 	if s.holds(m.payload) { // a large one goes with its memory
 		j.request, s.body = s.body, nil
 		j.lend(j.request)
 	} else {
 		j.request = append(append(j.request[:0], m.annotations...), m.payload...)
 		j.message.annotations, j.message.payload = j.request[:len(m.annotations)], j.request[len(m.annotations):]
+		if direct != nil {
+			from := cap(m.payload) - cap(r.args) // one is a part of the other
+			j.args.args = j.message.payload[from : from+len(r.args)]
+		}
 	}
 	s.beside.Add(1)
-	s.calls.Go(j.run)
+	s.calls.Add(1)
+	go j.work()
 	return true
 }
 
 func (j *job) run() {
 	s := j.s
-	defer func() { <-s.room }()
-	defer s.bytes.give(len(j.request))
+	defer j.release()
 	defer s.recoverBug(s.ctx)
-	r, method := j.directMethod(&j.message)
-	timed := method
-	if timed == nil {
-		timed = j.requested(&j.message)
-	}
-	began := time.Now()
-	goesOn := s.answer(&j.turn, &j.message, r, method)
-	if timed != nil {
-		timed.pace.took(time.Since(began))
-	}
+	began := now()
+	goesOn := s.answer(&j.turn, &j.message, j.args, j.direct)
+	j.known.pace.took(time.Duration(now() - began))
 	s.finish(&j.turn, j.out, !goesOn && len(j.out) == 0)
+}
+
+// release is called when the call has ended, even with a bug's panic.
+func (j *job) release() {
+	s := j.s
+	s.bytes.give(len(j.message.annotations) + len(j.message.payload))
+	<-s.room
 	if j.given() {
 		j.request = nil
 	}
-	out, request := keepLarge(j.out), keepLarge(j.request)
-	calls := j.calls
-	*j = job{turn: turn{out: out, calls: calls}, request: request}
+	out, request, work, calls, ids := keepLarge(j.out), keepLarge(j.request), j.work, j.calls, j.ids
+	*j = job{}
+	j.out, j.request, j.work, j.calls, j.ids = out, request, work, calls, ids
 	jobs.Put(j)
+	s.calls.Done()
 }
 
 // budget bounds the memory for requests that wait for their methods: together they have no more than one alone may have.

@@ -54,6 +54,7 @@ type Method struct {
 	// Direct, in place of Func, reads its arguments and writes its one result without boxing them.  It is for generated skeletons.
 	Direct func(ctx context.Context, args *Decoder, result *Encoder) error
 
+	object   string       // id that the object is registered under
 	observer CallObserver // nil if nobody observes
 	code     uintptr      // of the Go method, if it is not that of Func or Direct
 	pace     *pace
@@ -157,6 +158,13 @@ func newObject(obj any, opts ObjectOptions) (*object, error) {
 	}
 	o.describe()
 	return o, nil
+}
+
+// named tells the methods which object they are of.
+func (o *object) named(id string) {
+	for _, m := range o.methods {
+		m.object = id
+	}
 }
 
 func (o *object) addMembers(s *Servant) error {
