@@ -127,11 +127,8 @@ func (d *Decoder) Value(out any) {
 	if d.err != nil {
 		return
 	}
-	if p, ok := out.(*[]byte); ok {
-		if _, n := scanMsgpackBin(d.b); n > 0 {
-			*p = d.Bytes()
-			return
-		}
+	if d.scalar(out) {
+		return
 	}
 	v, err := d.next()
 	switch {
@@ -149,6 +146,37 @@ func (d *Decoder) Value(out any) {
 		return
 	}
 	d.pos++
+}
+
+// scalar is Value for the most frequent types; false if the next value is something else.
+func (d *Decoder) scalar(out any) bool {
+	switch out := out.(type) {
+	case *int64:
+		if v, n := scanMsgpackInt(d.b); n > 0 {
+			d.take(n)
+			*out = v
+			return true
+		}
+	case *int:
+		if v, n := scanMsgpackInt(d.b); n > 0 && int64(int(v)) == v {
+			d.take(n)
+			*out = int(v)
+			return true
+		}
+	case *string:
+		if text, n := scanMsgpackText(d.b); n > 0 && utf8.Valid(text) {
+			d.take(n)
+			*out = string(text)
+			return true
+		}
+	case *[]byte:
+		if part, n := scanMsgpackBin(d.b); n > 0 {
+			*out = d.own(part)
+			d.take(n)
+			return true
+		}
+	}
+	return false
 }
 
 // More reports whether there is another value, of a variadic method for instance.

@@ -31,7 +31,7 @@ func (e *Encoder) Int(v int) { e.Int64(int64(v)) }
 // Int64 writes an int.
 func (e *Encoder) Int64(v int64) {
 	if e.s != nil {
-		e.Value(v)
+		e.value(v)
 		return
 	}
 	e.n++
@@ -41,7 +41,7 @@ func (e *Encoder) Int64(v int64) {
 // Uint64 writes an int.
 func (e *Encoder) Uint64(v uint64) {
 	if e.s != nil {
-		e.Value(v)
+		e.value(v)
 		return
 	}
 	e.n++
@@ -51,7 +51,7 @@ func (e *Encoder) Uint64(v uint64) {
 // Float64 writes a float.
 func (e *Encoder) Float64(v float64) {
 	if e.s != nil {
-		e.Value(v)
+		e.value(v)
 		return
 	}
 	e.n++
@@ -61,7 +61,7 @@ func (e *Encoder) Float64(v float64) {
 // Bool writes a bool.
 func (e *Encoder) Bool(v bool) {
 	if e.s != nil {
-		e.Value(v)
+		e.value(v)
 		return
 	}
 	e.n++
@@ -75,7 +75,7 @@ func (e *Encoder) Bool(v bool) {
 // Nil writes None.
 func (e *Encoder) Nil() {
 	if e.s != nil {
-		e.Value(nil)
+		e.value(nil)
 		return
 	}
 	e.n++
@@ -85,7 +85,7 @@ func (e *Encoder) Nil() {
 // String writes a str.  Text that is not UTF-8 is an error.
 func (e *Encoder) String(v string) {
 	if e.s != nil || !utf8.ValidString(v) || uint64(len(v)) > math.MaxUint32 {
-		e.Value(v)
+		e.value(v)
 		return
 	}
 	e.n++
@@ -110,11 +110,22 @@ func (e *Encoder) Bytes(v []byte) {
 
 // Value writes any value that serializers take.
 func (e *Encoder) Value(v any) {
-	if b, ok := v.([]byte); ok {
-		e.Bytes(b)
-		return
+	switch v := v.(type) {
+	case []byte:
+		e.Bytes(v)
+	case string:
+		e.String(v)
+	case int:
+		e.Int(v)
+	case int64:
+		e.Int64(v)
+	case float64:
+		e.Float64(v)
+	case bool:
+		e.Bool(v)
+	default:
+		e.value(v)
 	}
-	e.value(v)
 }
 
 func (e *Encoder) value(v any) {
