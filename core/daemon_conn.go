@@ -89,30 +89,40 @@ func (c *serverConn) serve(ctx context.Context) {
 
 // answerAll answers requests until the connection ends or must not go on.
 func (c *serverConn) answerAll() {
-	t := turn{serverConn: c}
+	t := &turn{serverConn: c}
 	for {
-		m, err := c.nextRequest()
-		if err != nil {
-			if errors.Is(err, ProtocolError) || errors.Is(err, SecurityError) {
-				c.d.opts.Logger.LogAttrs(c.ctx, slog.LevelInfo, "bad message", slog.Any("peer", c.peer), slog.Any("error", err))
-			}
+		if c.r.Buffered() == 0 && c.wait() != nil || !t.answerNext() {
 			return
 		}
-		t.lend(c.memoryOf(m.payload))
-		goesOn := t.answer(c.ctx, m)
-		if t.given() {
-			c.body = nil
+	}
+}
+
+// answerNext answers a request of which at least the first byte was read; false means that the connection is to be closed.
+func (c *turn) answerNext() (goesOn bool) {
+	m, err := c.readStarted()
+	if err != nil {
+		c.logBad(err)
+		return false
+	}
+	c.lend(c.memoryOf(m.payload))
+	goesOn = c.answer(c.ctx, m)
+	if c.given() {
+		c.body = nil
+	}
+	if len(c.out) > 0 && (!goesOn || c.large != nil || !c.hasRequest() || len(c.out) >= flushBytes) {
+		if c.writeLarge(c.out, c.large, c.cut) != nil {
+			return false
 		}
-		if len(t.out) > 0 && (!goesOn || t.large != nil || !c.hasRequest() || len(t.out) >= flushBytes) {
-			if err := c.writeLarge(t.out, t.large, t.cut); err != nil {
-				return
-			}
-			t.out, t.large = keepLarge(t.out), nil
-		}
-		if !goesOn {
-			return
-		}
-		c.trim()
+		c.out, c.large = keepLarge(c.out), nil
+	}
+	c.trim()
+	return goesOn
+}
+
+// logBad tells of what ended a connection, if it was no message.
+func (c *serverConn) logBad(err error) {
+	if errors.Is(err, ProtocolError) || errors.Is(err, SecurityError) {
+		c.d.opts.Logger.LogAttrs(c.ctx, slog.LevelInfo, "bad message", slog.Any("peer", c.peer), slog.Any("error", err))
 	}
 }
 
@@ -124,17 +134,7 @@ func (c *serverConn) recoverBug(ctx context.Context) {
 	}
 }
 
-// nextRequest waits for a message.  A deadline holds while waiting if the daemon has an idle timeout or is draining.
-func (c *serverConn) nextRequest() (message, error) {
-	if c.r.Buffered() == 0 {
-		if err := c.wait(); err != nil {
-			return message{}, err
-		}
-	}
-	return c.readStarted()
-}
-
-// wait returns when there is something to read.  Shutdown sets draining, and then a read deadline on every connection: one that is
+// wait returns when there is something to read.  A deadline holds if the daemon has an idle timeout or is draining.  Shutdown sets draining, and then a read deadline on every connection: one that is
 // set here before is replaced by that, and one that is set after sees draining.
 func (c *serverConn) wait() error {
 	if idle := c.d.opts.IdleTimeout; idle > 0 {

@@ -17,10 +17,11 @@ type directCall struct {
 	timing        uint64 // ms from the start of the program to the deadline, 0 if the caller has none, and the sequence number in the low 16 bits
 }
 
-// deadline returns the time until which the caller waits.
-func (c *directCall) deadline() (t time.Time, ok bool) {
-	ms := c.timing >> 16
-	return programStart.Add(time.Duration(ms) * time.Millisecond), ms != 0
+// bounded reports whether the caller waits until a deadline.
+func (c *directCall) bounded() bool { return c.timing>>16 != 0 }
+
+func (c *directCall) deadline() time.Time {
+	return programStart.Add(time.Duration(c.timing>>16) * time.Millisecond)
 }
 
 func (c *directCall) setDeadline(t time.Time) {
@@ -45,8 +46,8 @@ func (c *directCall) served() *servedCall {
 	}
 	s := &servedCall{Context: c.conn.ctx, conn: c.conn, info: CallInfo{Object: c.method.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
 		Principal: c.conn.principal, Serializer: "msgpack", Sequence: uint16(c.timing), CorrelationID: c.correlationID}}
-	if t, ok := c.deadline(); ok {
-		s.deadline = t
+	if c.bounded() {
+		s.deadline = c.deadline()
 	}
 	if c.full.CompareAndSwap(nil, s) {
 		return s
@@ -74,21 +75,21 @@ func (c *directCall) end() Annotations {
 
 // Deadline implements context.Context, as the methods below do.
 func (c *directCall) Deadline() (time.Time, bool) {
-	if _, ok := c.deadline(); !ok {
+	if !c.bounded() {
 		return c.conn.ctx.Deadline()
 	}
 	return c.served().Deadline()
 }
 
 func (c *directCall) Done() <-chan struct{} {
-	if _, ok := c.deadline(); !ok {
+	if !c.bounded() {
 		return c.conn.ctx.Done()
 	}
 	return c.served().Done()
 }
 
 func (c *directCall) Err() error {
-	if _, ok := c.deadline(); !ok {
+	if !c.bounded() {
 		return c.conn.ctx.Err()
 	}
 	return c.served().Err()
@@ -108,7 +109,7 @@ func (c *directCall) Value(key any) any {
 
 // late returns an error if nobody waits for the call any more.
 func (c *directCall) late() error {
-	if t, ok := c.deadline(); ok && !time.Now().Before(t) {
+	if c.bounded() && !time.Now().Before(c.deadline()) {
 		return errLate
 	}
 	return nil

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,21 +55,37 @@ func (s *muxServer) end() {
 	})
 }
 
-// lead serves requests until the connection ends or another goroutine leads.  Calls are numbered from next on.
+// lead serves requests until the connection ends or another goroutine leads.  Calls are numbered from next on.  While it waits, it needs
+// little of its stack, which the collector halves then.
 func (s *muxServer) lead(t *turn, next uint64) {
 	defer s.recoverBug(s.ctx)
-	served, wrote := 0, 0 // requests, and those of them whose replies were written
-	replaced := false
+	leads := true
 	defer func() {
-		if !replaced {
+		if leads {
 			s.end()
 		}
 	}()
+	for goesOn := true; goesOn; {
+		if s.r.Buffered() == 0 {
+			if err := s.wait(); err != nil && s.isWaitedFor(err) {
+				continue
+			} else if err != nil {
+				return
+			}
+		}
+		next, leads, goesOn = s.serveBuffered(t, next)
+	}
+}
+
+// serveBuffered serves requests as long as there are bytes that were read ahead.  It returns the number of the next call, whether the goroutine
+// still leads, and whether the connection goes on.
+func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, goesOn bool) {
+	served, wrote := 0, 0 // requests, and those of them whose replies were written
 	var m message
-	for number := next; ; number++ {
+	for ; ; number++ {
 		if len(t.out) > 0 && (t.large != nil || !s.hasRequest() || len(t.out) >= flushBytes) {
 			if s.out.send(t.out, t.large, t.cut) != nil {
-				return
+				return number, true, false
 			}
 			t.out, t.large = keepLarge(t.out), nil
 			switch {
@@ -82,19 +96,16 @@ func (s *muxServer) lead(t *turn, next uint64) {
 			}
 			wrote = served
 		}
+		if s.r.Buffered() == 0 {
+			return number, true, true
+		}
 		served++
-		var err error
 		if !s.takeAhead(&m) {
-			m, err = s.nextRequest()
-		}
-		if err != nil && s.isWaitedFor(err) {
-			continue
-		}
-		if err != nil {
-			if errors.Is(err, ProtocolError) {
-				s.d.opts.Logger.LogAttrs(s.ctx, slog.LevelInfo, "bad message", slog.Any("peer", s.peer), slog.Any("error", err))
+			var err error
+			if m, err = s.readStarted(); err != nil {
+				s.logBad(err)
+				return number, true, false
 			}
-			return
 		}
 		r, method := t.directMethod(&m)
 		known := method
@@ -103,7 +114,7 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		}
 		if known != nil && !known.pace.isShort() {
 			if !s.start(&m, r, method, known) {
-				return
+				return number, true, false
 			}
 			continue
 		}
@@ -116,10 +127,9 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		goesOn := s.answer(t, &m, r, method)
 		fatal := !goesOn && len(t.out) == start // an exception ends nothing here, whatever its class
 		if !s.running.CompareAndSwap(number, 0) {
-			replaced = true
 			t.cut -= start
 			s.finish(t, t.out[start:], fatal)
-			return
+			return number, false, false
 		}
 		if t.given() {
 			s.body = nil
@@ -127,7 +137,7 @@ func (s *muxServer) lead(t *turn, next uint64) {
 		s.trim()
 		if fatal {
 			s.out.send(t.out, nil, 0)
-			return
+			return number, true, false
 		}
 	}
 }
