@@ -146,6 +146,7 @@ type Daemon struct {
 	draining atomic.Bool
 	running  sync.WaitGroup // connections and oneway calls
 	watchdog watchdog
+	latest   atomic.Pointer[serverConn] // that made a call, of those that make one after the other
 	streams  itemStreams
 
 	mu       sync.Mutex // protects what follows
@@ -457,6 +458,7 @@ func (d *Daemon) forget(c *serverConn, refused bool) {
 // ended is called when a connection serves no calls any more.
 func (d *Daemon) ended(c *serverConn, refused bool) {
 	d.streams.leave(c)
+	d.latest.CompareAndSwap(c, nil)
 	c.session.end(d)
 	if gone := d.opts.ClientGone; gone != nil && c.welcome {
 		d.guard("ClientGone", func() { gone(ClientInfo{Peer: c.peer, TLS: c.tls, Principal: c.principal}) })

@@ -87,12 +87,25 @@ func (c *serverConn) serve(ctx context.Context) {
 	c.answerAll()
 }
 
+// aloneCalls is how many calls it takes to find out whether others call, too.
+const aloneCalls = 256
+
 // answerAll answers requests until the connection ends or must not go on.
 func (c *serverConn) answerAll() {
 	t := &turn{serverConn: c}
-	for {
+	poller := newPoller(c.nc)
+	alone := false // no other connection of this kind has made aloneCalls meanwhile
+	for calls := 1; ; calls++ {
+		if alone && !c.d.draining.Load() {
+			c.r.poll(poller) // the next call may come soon, and nobody else waits
+		}
 		if c.r.Buffered() == 0 && c.wait() != nil || !t.answerNext() {
 			return
+		}
+		if calls%aloneCalls == 0 {
+			if alone = c.d.latest.Load() == c; !alone {
+				c.d.latest.Store(c)
+			}
 		}
 	}
 }

@@ -507,3 +507,37 @@ func TestPanicTraceback(t *testing.T) {
 		t.Errorf("got\n%s", text)
 	}
 }
+
+// A client that is the only one to call is polled for its next call; others are served all the same, and its end is noticed.
+func TestClientAlone(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{}, 2)
+	d := serve(t, DaemonOptions{ClientGone: func(ClientInfo) { gone <- struct{}{} }})
+	uri, err := d.Register("o", &account{}, ObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := func(p *Proxy, n int) {
+		t.Helper()
+		for i := range n {
+			var got int
+			if err := p.Call(t.Context(), "echo", &got, i); err != nil || got != i {
+				t.Fatalf("call %d: got %d, %v", i, got, err)
+			}
+		}
+	}
+	p, q := NewProxy(uri, ProxyOptions{Plain: true}), NewProxy(uri, ProxyOptions{Plain: true})
+	defer p.Close()
+	call(p, 3*aloneCalls)
+	if d.latest.Load() == nil {
+		t.Error("the only client is not known as such")
+	}
+	call(q, aloneCalls)
+	call(p, 1)
+	q.Close()
+	within(t, gone)
+	call(p, aloneCalls)
+	p.Close()
+	within(t, gone)
+	eventually(t, func() bool { return d.latest.Load() == nil })
+}
