@@ -24,11 +24,13 @@ func quietCheck(nc net.Conn) func() bool {
 		return nil
 	}
 	var quiet bool
-	peek := func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
-	}
+	peek := func(fd uintptr) { quiet = isQuiet(fd) }
 	// Control, not Read: Read refuses once a deadline has passed.
 	return func() bool { return raw.Control(peek) == nil && quiet }
+}
+
+func isQuiet(fd uintptr) bool {
+	var b [1]byte
+	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
 }

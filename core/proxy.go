@@ -381,7 +381,7 @@ func isUnwritten(err error) bool {
 func (p *Proxy) idleConn() (*clientConn, error) {
 	for {
 		c, err := p.popIdle()
-		if c == nil || err != nil || c.isQuiet() {
+		if c == nil || err != nil || c.isGood() {
 			return c, err
 		}
 		p.drop(c)

@@ -41,6 +41,8 @@ type clientConn struct {
 	mux        bool // the server takes many calls at once
 	seq        uint16
 	quiet      func() bool // nil if that cannot be told
+	asker      *asker      // nil if there can be none; looks itself whether the connection is good
+	reused     bool        // a call gave it back before
 	exact      bool        // a failed write tells exactly what was written
 	bounded    bool        // a deadline is set
 	broken     bool        // not to be used again
@@ -53,7 +55,7 @@ type clientConn struct {
 }
 
 func newClientConn(p *Proxy, nc net.Conn, endpoint, object string, s Serializer) *clientConn {
-	c := &clientConn{proxy: p, endpoint: endpoint, object: object, serializer: s, quiet: quietCheck(nc)}
+	c := &clientConn{proxy: p, endpoint: endpoint, object: object, serializer: s, quiet: quietCheck(nc), asker: newAsker(nc)}
 	c.wire = newWire(nc, p.opts.MaxMessageBytes)
 	_, isTLS := nc.(*tls.Conn) // may have sent a part of a record
 	c.exact = !isTLS
@@ -67,6 +69,12 @@ func (c *clientConn) Close() error {
 		c.proxy.observeConn(ConnClosed)
 	}
 	return c.nc.Close()
+}
+
+// isGood reports whether an idle connection may be used; an asker finds that out itself.
+func (c *clientConn) isGood() bool {
+	c.reused = true
+	return c.r.Buffered() == 0 && (c.asker != nil || c.isQuiet())
 }
 
 // isQuiet reports whether an idle connection can be used: nothing came since the last reply, not even the end.
@@ -267,7 +275,7 @@ func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, e
 			}
 		}()
 	}
-	n, err := c.write(c.out)
+	n, err := c.send(expectReply)
 	c.sent += n
 	if err != nil {
 		c.broken = true
@@ -283,6 +291,33 @@ func (c *clientConn) exchange(ctx context.Context, expectReply bool) (message, e
 	}
 	c.received += m.size
 	return m, nil
+}
+
+// errStale is why a call is made with another connection.
+var errStale = errors.New("the server has closed the connection")
+
+// send writes c.out.  It may have read the answer then.
+func (c *clientConn) send(expectReply bool) (n int, err error) {
+	switch {
+	case c.asker == nil || c.r.Buffered() > 0:
+	case !expectReply || len(c.out) > maxAsk:
+		if c.reused && !c.isQuiet() {
+			return 0, errStale
+		}
+	default:
+		sent, got, stale := c.asker.ask(c.out, c.r.room())
+		if stale && c.reused {
+			return 0, errStale
+		}
+		c.r.add(got)
+		n = sent
+	}
+	if n < len(c.out) {
+		var more int
+		more, err = c.write(c.out[n:])
+		n += more
+	}
+	return n, err
 }
 
 // bound sets the connection's deadline to that of ctx, or lifts the one of the call before.

@@ -78,8 +78,17 @@ func (rb *readBuffer) poll(p *poller) {
 	if p == nil || rb.Buffered() > 0 {
 		return
 	}
+	rb.add(p.wait(rb.room()))
+}
+
+// room is where bytes can be read to, by others who then add them.
+func (rb *readBuffer) room() []byte {
 	rb.makeRoom(headerBytes)
-	if n := p.wait(rb.b[rb.w:]); n > 0 {
+	return rb.b[rb.w:]
+}
+
+func (rb *readBuffer) add(n int) {
+	if n > 0 {
 		rb.w += n
 		rb.adapt()
 	}
