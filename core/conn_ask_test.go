@@ -84,10 +84,12 @@ func TestAskPieces(t *testing.T) {
 		}
 	})
 	p := proxyFor(t, uri, ProxyOptions{})
+	var last int
 	for i := range 500 {
 		var got int
-		if err := p.Call(t.Context(), "m", &got); err != nil {
-			t.Fatalf("call %d: got %d, %v", i, got, err)
+		if err := p.Call(t.Context(), "m", &got); err != nil || i > 0 && got != last+1 {
+			t.Fatalf("call %d: got %d, %v, want %d", i, got, err, last+1)
 		}
+		last = got
 	}
 }
