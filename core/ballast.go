@@ -1,7 +1,6 @@
 package core
 
 import (
-	"math"
 	"runtime"
 	"runtime/metrics"
 	"strings"
@@ -14,7 +13,7 @@ import (
 // memory that counts for the collector, but that is never touched and thus takes none of the machine's.  The garbage between two collections then
 // takes up to ballastBytes more than it would.
 //
-// A program that has set GOGC or GOMEMLIMIT, or has a heap of that size already, gets none.
+// A program that has set GOGC, or a GOMEMLIMIT of less than ten times as much, or that has a heap of that size already, gets none.
 
 const ballastBytes = 32 << 20
 
@@ -63,7 +62,7 @@ func reconsiderBallast() {
 	}
 }
 
-// ballastHelps reports whether the collector's settings are the default, and what it found in use the last time was less than the ballast.
+// ballastHelps reports whether the collector's settings leave room, and what it found in use the last time was less than the ballast.
 func ballastHelps() bool {
 	samples := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/gc/gomemlimit:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
@@ -72,5 +71,5 @@ func ballastHelps() bool {
 			return false
 		}
 	}
-	return samples[0].Value.Uint64() == 100 && samples[1].Value.Uint64() >= math.MaxInt64 && samples[2].Value.Uint64() < ballastBytes
+	return samples[0].Value.Uint64() == 100 && samples[1].Value.Uint64() >= 10*ballastBytes && samples[2].Value.Uint64() < ballastBytes
 }
