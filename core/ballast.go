@@ -5,71 +5,81 @@ import (
 	"runtime/metrics"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"time"
 )
 
-// A large value is memory of its own, which goes to the program and is garbage soon.  In a program whose heap is small, the collector would run for every few of
-// them (it waits for the heap to double, at least to 4 MB), which takes longer than to send and receive them.  Hence a ballast is kept while large values come:
-// memory that counts for the collector, but that is never touched and thus takes none of the machine's.  The garbage between two collections then
-// takes up to ballastBytes more than it would.
+// A program that serves or makes many calls, or calls with large values, allocates a lot and keeps little of it.  The collector waits for the heap to
+// double, at least to 4 MB: with a small heap it would run dozens of times a second, which costs more than the calls.  Hence a ballast is kept while
+// the program allocates fast: memory that counts for the collector, but that is never touched and thus takes none of the machine's.  The garbage
+// between two collections then takes up to ballastBytes more than it would.
 //
 // A program that has set GOGC, or a GOMEMLIMIT of less than ten times as much, or that has a heap of that size already, gets none.
 
-const ballastBytes = 32 << 20
+const (
+	ballastBytes  = 32 << 20
+	fastAllocator = 64 << 20 // bytes a second from which on there is a ballast
+	slowAllocator = 32 << 20 // below which there is none any more
+)
 
 var ballast struct {
-	wanted atomic.Bool // a large value came since the last collection
+	watched sync.Once
 
-	mu     sync.Mutex
-	memory strings.Builder // which is what allocates without writing zeros
-	armed  bool            // reconsiderBallast will be called
+	mu        sync.Mutex
+	memory    strings.Builder // which is what allocates without writing zeros
+	collected time.Time       // when reconsiderBallast was called last
+	allocated uint64          // by then
 }
 
-// spareCollector is to be called for each large value that the program gets.
-func spareCollector() {
-	if !ballast.wanted.Load() && !ballast.wanted.Swap(true) {
-		takeBallast()
-	}
-}
+// spareCollector is to be called by programs that make or serve calls.
+func spareCollector() { ballast.watched.Do(afterCollection) }
 
-func takeBallast() {
-	ballast.mu.Lock()
-	defer ballast.mu.Unlock()
-	if ballast.memory.Cap() == 0 && ballastHelps() {
-		ballast.memory.Grow(ballastBytes)
-	}
-	if !ballast.armed {
-		armBallast()
-	}
-}
-
-// armBallast has reconsiderBallast called once, after the next collection.
-func armBallast() {
+// afterCollection has reconsiderBallast called once, after the next collection.
+func afterCollection() {
 	type sentinel struct{ _ *byte } // with a pointer, or it might share memory with other small values
-	ballast.armed = true
 	runtime.AddCleanup(new(sentinel), func(struct{}) { reconsiderBallast() }, struct{}{})
 }
 
-// reconsiderBallast drops the ballast if no large value came since it was called last.
+// reconsiderBallast takes the ballast, or drops it.
 func reconsiderBallast() {
 	ballast.mu.Lock()
 	defer ballast.mu.Unlock()
-	ballast.armed = false
-	if ballast.wanted.Swap(false) {
-		armBallast()
-	} else {
-		ballast.memory.Reset()
+	defer afterCollection()
+	h, ok := readHeap()
+	if !ok {
+		return
 	}
+	at, allocated := time.Now(), h.allocated
+	rate := float64(allocated-ballast.allocated) / at.Sub(ballast.collected).Seconds()
+	switch first := ballast.collected.IsZero(); {
+	case ballast.memory.Cap() > 0:
+		if rate < slowAllocator || !h.roomy {
+			ballast.memory.Reset()
+		}
+	case !first && rate >= fastAllocator && h.roomy && h.live < ballastBytes:
+		ballast.memory.Grow(ballastBytes)
+		allocated += ballastBytes
+	}
+	ballast.collected, ballast.allocated = at, allocated
 }
 
-// ballastHelps reports whether the collector's settings leave room, and what it found in use the last time was less than the ballast.
-func ballastHelps() bool {
-	samples := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/gc/gomemlimit:bytes"}, {Name: "/gc/heap/live:bytes"}}
+// heap is what the runtime tells of it.
+type heap struct {
+	allocated uint64 // bytes, ever
+	live      uint64 // in use at the last collection
+	roomy     bool   // the settings of the collector leave room for a ballast
+}
+
+func readHeap() (h heap, ok bool) {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/gc/gogc:percent"}, {Name: "/gc/gomemlimit:bytes"},
+	}
 	metrics.Read(samples)
 	for _, s := range samples {
 		if s.Value.Kind() != metrics.KindUint64 {
-			return false
+			return h, false
 		}
 	}
-	return samples[0].Value.Uint64() == 100 && samples[1].Value.Uint64() >= 10*ballastBytes && samples[2].Value.Uint64() < ballastBytes
+	h = heap{allocated: samples[0].Value.Uint64(), live: samples[1].Value.Uint64()}
+	h.roomy = samples[2].Value.Uint64() == 100 && samples[3].Value.Uint64() >= 10*ballastBytes
+	return h, true
 }

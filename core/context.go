@@ -120,7 +120,7 @@ func (c *servedCall) Value(key any) any {
 	case servedCallKey:
 		return c
 	case outgoingKey:
-		return c.outgoing()
+		return outgoingFrom(c.Context).withID(c.info.CorrelationID)
 	}
 	return c.Context.Value(key)
 }
@@ -186,9 +186,9 @@ func AnnotateReply(ctx context.Context, id string, data []byte) {
 	call.reply[id] = bytes.Clone(data)
 }
 
-// outgoing is what a context adds to the calls made with it.
+// outgoing is what a context adds to the calls made with it; it is not changed.
 type outgoing struct {
-	annotations   Annotations // not changed once in a context
+	annotations   Annotations
 	correlationID [16]byte
 	hasID         bool
 	reply         *Annotations // where those of the reply go; nil if nobody asks
@@ -197,41 +197,43 @@ type outgoing struct {
 type outgoingKey struct{}
 
 // outgoingFrom returns what calls with ctx carry.
-func outgoingFrom(ctx context.Context) outgoing {
-	out, _ := ctx.Value(outgoingKey{}).(outgoing)
-	return out
+func outgoingFrom(ctx context.Context) *outgoing {
+	if out, ok := ctx.Value(outgoingKey{}).(*outgoing); ok {
+		return out
+	}
+	return &nothing
 }
 
-// outgoing is what the calls that a method makes carry: the correlation id of the call that it serves.
-func (c *servedCall) outgoing() outgoing {
-	out := outgoingFrom(c.Context)
-	out.correlationID, out.hasID = c.info.CorrelationID, true
-	return out
+var nothing outgoing
+
+// withID returns what calls carry whose method serves the call of that correlation id.
+func (o *outgoing) withID(id [16]byte) *outgoing {
+	out := *o
+	out.correlationID, out.hasID = id, true
+	return &out
 }
 
 // WithAnnotations returns a context whose calls carry the annotations in addition to those it had.  They are not copied.
 func WithAnnotations(ctx context.Context, a Annotations) context.Context {
-	out, _ := ctx.Value(outgoingKey{}).(outgoing)
+	out := *outgoingFrom(ctx)
 	merged := maps.Clone(out.annotations)
 	if merged == nil {
 		merged = make(Annotations, len(a))
 	}
 	maps.Copy(merged, a)
 	out.annotations = merged
-	return context.WithValue(ctx, outgoingKey{}, out)
+	return context.WithValue(ctx, outgoingKey{}, &out)
 }
 
 // WithReplyAnnotations returns a context whose calls store the annotations of their replies in a: one call after the other, as each
 // overwrites what the one before left.  A call without a reply leaves a as it was.
 func WithReplyAnnotations(ctx context.Context, a *Annotations) context.Context {
-	out, _ := ctx.Value(outgoingKey{}).(outgoing)
+	out := *outgoingFrom(ctx)
 	out.reply = a
-	return context.WithValue(ctx, outgoingKey{}, out)
+	return context.WithValue(ctx, outgoingKey{}, &out)
 }
 
 // WithCorrelationID returns a context whose calls carry id.  Calls made by a method inherit the id of the call it serves.
 func WithCorrelationID(ctx context.Context, id [16]byte) context.Context {
-	out, _ := ctx.Value(outgoingKey{}).(outgoing)
-	out.correlationID, out.hasID = id, true
-	return context.WithValue(ctx, outgoingKey{}, out)
+	return context.WithValue(ctx, outgoingKey{}, outgoingFrom(ctx).withID(id))
 }

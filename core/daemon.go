@@ -199,6 +199,7 @@ func NewDaemon(ln net.Listener, opts DaemonOptions) (*Daemon, error) {
 		d.unknown = opts.Observer.Method("", "")
 	}
 	d.objects.Store(daemonID, own)
+	spareCollector()
 	return d, nil
 }
 

@@ -44,7 +44,8 @@ type turn struct {
 	known        *object
 	knownID      string
 	knownVersion uint64
-	knownMethod  *Method // of known, the one that was called last; nil if there was no call
+	knownMethod  *Method // of known, the one that was called last; nil if it cannot be run that way
+	knownTarget  []byte  // how the payload of its requests begins
 	calls        []directCall
 	slab         int // how many calls were made room for the last time
 	ids          *rand.PCG
@@ -432,11 +433,14 @@ func (c *turn) newCall(ctx context.Context, m message, s Serializer) *servedCall
 func newCorrelationID() [16]byte { return correlationID(rand.Uint64(), rand.Uint64()) }
 
 func correlationID(random1, random2 uint64) (id [16]byte) {
-	binary.LittleEndian.PutUint64(id[:8], random1)
-	binary.LittleEndian.PutUint64(id[8:], random2)
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
+	putCorrelationID(&id, random1, random2)
 	return id
+}
+
+// putCorrelationID sets the bits of a version 4 before it writes, so that nothing has to be read again.
+func putCorrelationID(id *[16]byte, random1, random2 uint64) {
+	binary.LittleEndian.PutUint64(id[:8], random1&^(0xf0<<48)|0x40<<48)
+	binary.LittleEndian.PutUint64(id[8:], random2&^0xc0|0x80)
 }
 
 // answer handles one message and appends the reply, if there is one, to c.out; false means that the connection is to be closed then.
@@ -448,8 +452,9 @@ func (c *turn) answer(ctx context.Context, m message) bool {
 	default:
 		return false
 	}
-	if r, method := c.directMethod(&m); method != nil && m.flags&flagOneway == 0 {
-		return c.callDirect(&m, r, method)
+	var r encodedRequest
+	if method := c.directMethod(&m, &r); method != nil && m.flags&flagOneway == 0 {
+		return c.callDirect(&m, &r, method)
 	}
 	s, ok := c.serializer(m.serializer)
 	if !ok {
@@ -895,7 +900,7 @@ func (c *turn) prepare(h header, a Annotations, s Serializer, value any) (err er
 	if c.out, err = s.AppendValue(c.out, value); err != nil {
 		return err
 	}
-	if err := finishMessage(c.out[start:], h); err != nil {
+	if err := finishMessage(c.out[start:], &h); err != nil {
 		return err
 	}
 	if c.d.opts.Compress {

@@ -112,12 +112,9 @@ func (d *Decoder) Bytes() []byte {
 
 // own returns what part holds in memory that is the caller's: a copy, or the memory that part is in if that is most of it.
 func (d *Decoder) own(part []byte) []byte {
-	if len(part) >= largeBytes {
-		spareCollector()
-		if d.memory != nil && len(part) >= cap(d.memory)/2 {
-			d.memory = nil
-			return part[:len(part):len(part)]
-		}
+	if d.memory != nil && len(part) >= largeBytes && len(part) >= cap(d.memory)/2 {
+		d.memory = nil
+		return part[:len(part):len(part)]
 	}
 	return append([]byte{}, part...) // without clearing it first
 }

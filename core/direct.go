@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,7 +11,8 @@ import (
 // msgpackID is the serializer that calls without boxing are made for.
 const msgpackID = 4
 
-// encodedRequest is a request whose arguments are not decoded; all refers to the message.
+// encodedRequest is a request whose arguments are not decoded; all refers to the message.  It is handed on by pointer, since copying it
+// costs more than reading it.
 type encodedRequest struct {
 	object, method []byte
 	args           []byte // values one after the other, whose structure was checked
@@ -18,35 +20,43 @@ type encodedRequest struct {
 }
 
 // scanRequest reads a request in msgpack without keyword arguments; false if it is another one, or none at all.
-func scanRequest(b []byte) (r encodedRequest, ok bool) {
+func scanRequest(b []byte, r *encodedRequest) (ok bool) {
+	n := scanTarget(b, r)
+	return n > 0 && scanArguments(b[n:], r)
+}
+
+// scanTarget reads the object and the method of a request, which take n bytes; 0 if it is none.
+func scanTarget(b []byte, r *encodedRequest) (n int) {
 	if len(b) == 0 || b[0] != 0x94 {
-		return r, false
+		return 0
 	}
-	b = b[1:]
-	var n int
-	if r.object, n = scanMsgpackText(b); n == 0 {
-		return r, false
+	var object, method int
+	if r.object, object = scanMsgpackText(b[1:]); object == 0 {
+		return 0
 	}
-	b = b[n:]
-	if r.method, n = scanMsgpackText(b); n == 0 {
-		return r, false
+	if r.method, method = scanMsgpackText(b[1+object:]); method == 0 {
+		return 0
 	}
-	b = b[n:]
+	return 1 + object + method
+}
+
+// scanArguments reads what follows the method.
+func scanArguments(b []byte, r *encodedRequest) (ok bool) {
 	switch {
 	case len(b) > 0 && b[0]&0xf0 == 0x90:
 		r.count, b = int(b[0]&0x0f), b[1:]
 	case len(b) > 2 && b[0] == 0xdc:
 		r.count, b = int(binary.BigEndian.Uint16(b[1:])), b[3:]
 	default:
-		return r, false
+		return false
 	}
 	check := msgpackCheck{data: b, anyText: true}
 	if check.values(uint64(r.count), 2) != nil {
-		return r, false
+		return false
 	}
 	r.args = b[:check.pos]
 	rest := b[check.pos:]
-	return r, len(rest) == 1 && (rest[0] == 0x80 || rest[0] == 0xc0) // no keywords, or None
+	return len(rest) == 1 && (rest[0] == 0x80 || rest[0] == 0xc0) // no keywords, or None
 }
 
 // lookup returns what is registered under an id, which is often that of the call before.
@@ -58,31 +68,44 @@ func (c *turn) lookup(id []byte) *object {
 	return c.known
 }
 
-// directMethod returns the method of a request if it can be run without boxing.
-func (c *turn) directMethod(m *message) (r encodedRequest, method *Method) {
+// directMethod returns the method of a request if it can be run without boxing, and the rest of the request in r.
+func (c *turn) directMethod(m *message, r *encodedRequest) *Method {
 	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&^(flagCorrelationID|flagOneway) != 0 || c.d.draining.Load() || c.pyro4 != nil {
-		return r, nil
+		return nil
 	}
-	r, ok := scanRequest(m.payload)
-	if !ok {
-		return r, nil
+	if c.knownMethod == nil || c.knownVersion != c.d.version.Load() || !bytes.HasPrefix(m.payload, c.knownTarget) {
+		if !c.findMethod(m, r) {
+			return nil
+		}
+	}
+	method := c.knownMethod
+	if !scanArguments(m.payload[len(c.knownTarget):], r) || r.count != len(method.Params) && !(method.Variadic && r.count > len(method.Params)) {
+		return nil
+	}
+	return method
+}
+
+// findMethod makes the method of a request the one that is known, if it can be run without boxing.
+func (c *turn) findMethod(m *message, r *encodedRequest) bool {
+	c.knownMethod = nil
+	n := scanTarget(m.payload, r)
+	if n == 0 {
+		return false
 	}
 	o := c.lookup(r.object)
 	if o == nil || o.serial != nil || o.instances != nil || o.idle != nil {
-		return r, nil
+		return false
 	}
-	if method = c.knownMethod; method == nil || string(r.method) != method.Name {
-		method = o.methods[string(r.method)]
-		c.knownMethod = method
+	method := o.methods[string(r.method)]
+	if method == nil || method.Direct == nil || method.Streams {
+		return false
 	}
-	if method == nil || method.Direct == nil || method.Streams || r.count != len(method.Params) && !(method.Variadic && r.count > len(method.Params)) {
-		return r, nil
-	}
-	return r, method
+	c.knownMethod, c.knownTarget = method, append(c.knownTarget[:0], m.payload[:n]...)
+	return true
 }
 
 // callDirect runs a method without boxing and appends the reply to c.out, if there is to be one.
-func (c *turn) callDirect(m *message, r encodedRequest, method *Method) (goesOn bool) {
+func (c *turn) callDirect(m *message, r *encodedRequest, method *Method) (goesOn bool) {
 	call := c.nextCall(m, method)
 	observed := c.begin(m.size)
 	observed.of(method.observer)
@@ -90,7 +113,10 @@ func (c *turn) callDirect(m *message, r encodedRequest, method *Method) (goesOn 
 	a := &c.args // of which nothing else was ever set
 	a.b, a.left, a.pos, a.method, a.memory, a.err = r.args, r.count, 0, method, c.memory, nil
 	e := &c.result
-	e.b, e.n, e.large, e.err, e.daemon = append(c.out, emptyHeader[:]...), 0, nil, nil, c.d
+	e.b, e.n, e.large, e.err, e.daemon = c.out, 0, nil, nil, c.d
+	if m.flags&flagOneway == 0 {
+		e.b = append(e.b, emptyHeader[:]...)
+	}
 	err := c.runDirect(call, method)
 	goesOn = true
 	switch {
@@ -166,7 +192,7 @@ func (c *turn) finishDirect(call *directCall, m *message, method *Method, start 
 		}
 	} else {
 		c.out = e.b
-		if err := finishMessageParts(c.out[start:], len(e.large), h); err != nil {
+		if err := finishMessageParts(c.out[start:], len(e.large), &h); err != nil {
 			c.out = c.out[:start]
 			return c.failDirect(call, m, err, nil)
 		}

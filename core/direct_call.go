@@ -13,8 +13,8 @@ type directCall struct {
 	conn          *serverConn
 	method        *Method
 	full          atomic.Pointer[servedCall]
-	correlationID [16]byte
-	timing        uint64 // ms from the start of the program to the deadline, 0 if the caller has none, and the sequence number in the low 16 bits
+	correlationID [16]byte // zero of a oneway call whose caller gave none, until somebody asks
+	timing        uint64   // ms from the start of the program to the deadline, 0 if the caller has none, and the sequence number in the low 16 bits
 }
 
 // bounded reports whether the caller waits until a deadline.
@@ -36,12 +36,9 @@ var programStart = time.Now()
 
 func now() instant { return instant(time.Since(programStart)) }
 
-// endedCall is in place of a servedCall when the method has returned and nobody had asked for it.
-var endedCall servedCall
-
 // served returns the call as other code knows it.
 func (c *directCall) served() *servedCall {
-	if s := c.full.Load(); s != nil && s != &endedCall {
+	if s := c.full.Load(); s != nil {
 		return s
 	}
 	s := &servedCall{Context: c.conn.ctx, conn: c.conn, info: CallInfo{Object: c.method.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
@@ -49,13 +46,12 @@ func (c *directCall) served() *servedCall {
 	if c.bounded() {
 		s.deadline = c.deadline()
 	}
-	if c.full.CompareAndSwap(nil, s) {
-		return s
+	if s.info.CorrelationID == ([16]byte{}) {
+		s.info.CorrelationID = newCorrelationID()
 	}
-	if other := c.full.Load(); other != &endedCall {
-		return other
+	if !c.full.CompareAndSwap(nil, s) {
+		return c.full.Load()
 	}
-	s.answered = true
 	return s
 }
 
@@ -64,10 +60,7 @@ func (c *directCall) end() Annotations {
 	if c.conn.d.opts.ReplyAnnotations != nil {
 		return c.served().takeReply()
 	}
-	if c.full.CompareAndSwap(nil, &endedCall) {
-		return nil
-	}
-	if s := c.full.Load(); s != &endedCall {
+	if s := c.full.Load(); s != nil {
 		return s.takeReply()
 	}
 	return nil
@@ -100,9 +93,11 @@ func (c *directCall) Value(key any) any {
 	case servedCallKey:
 		return c.served()
 	case outgoingKey:
-		out := outgoingFrom(c.conn.ctx)
-		out.correlationID, out.hasID = c.correlationID, true
-		return out
+		id := c.correlationID
+		if id == ([16]byte{}) {
+			id = c.served().info.CorrelationID
+		}
+		return outgoingFrom(c.conn.ctx).withID(id)
 	}
 	return c.conn.ctx.Value(key)
 }
@@ -127,11 +122,14 @@ func (c *turn) nextCall(m *message, method *Method) *directCall {
 	call := &c.calls[0]
 	c.calls = c.calls[1:]
 	call.conn, call.method, call.timing = c.serverConn, method, uint64(m.seq)
-	if call.correlationID = m.correlationID; m.flags&flagCorrelationID == 0 {
+	switch {
+	case m.flags&flagCorrelationID != 0:
+		call.correlationID = m.correlationID
+	case m.flags&flagOneway == 0: // the reply carries it
 		if c.ids == nil {
 			c.ids = rand.NewPCG(rand.Uint64(), rand.Uint64())
 		}
-		call.correlationID = correlationID(c.ids.Uint64(), c.ids.Uint64())
+		putCorrelationID(&call.correlationID, c.ids.Uint64(), c.ids.Uint64())
 	}
 	if len(m.annotations) > 0 {
 		call.annotate(m)

@@ -272,10 +272,10 @@ func annotationsBytes(a Annotations) (n int) {
 }
 
 // finishMessage fills in the header of the message that is all of b, of which h.annotationsLen bytes are annotations.
-func finishMessage(b []byte, h header) error { return finishMessageParts(b, 0, h) }
+func finishMessage(b []byte, h *header) error { return finishMessageParts(b, 0, h) }
 
 // finishMessageParts is finishMessage for one of which so many bytes of the payload are not in b.
-func finishMessageParts(b []byte, apart int, h header) error {
+func finishMessageParts(b []byte, apart int, h *header) error {
 	body := len(b) - headerBytes + apart
 	if body > maxSendBytes {
 		return tooLarge(int64(body), maxSendBytes)
@@ -302,7 +302,7 @@ func appendMessage(dst []byte, h header, a Annotations, payload []byte) ([]byte,
 	}
 	h.annotationsLen = uint32(annotationsBytes(a))
 	dst = append(dst, payload...)
-	if err := finishMessage(dst[start:], h); err != nil {
+	if err := finishMessage(dst[start:], &h); err != nil {
 		return dst[:start], err
 	}
 	return dst, nil

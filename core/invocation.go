@@ -69,8 +69,8 @@ func (v *Invocation) Free() {
 		v.reply = nil // it was given away
 	}
 	args, reply := keepLarge(v.Args.b), keepLarge(v.reply)
-	*v = Invocation{reply: reply}
-	v.Args.b = args
+	*v = Invocation{}
+	v.Args.b, v.reply = args, reply
 	invocations.Put(v)
 }
 
@@ -113,7 +113,7 @@ func (v *Invocation) appendParts(dst []byte, object string) (_ []byte, cut int, 
 
 // appendMessage appends the request to a program that takes many calls at once, whose caller waits so many milliseconds; 0 is without end.  The
 // large bytes of an argument, which belong at cut, are left out.
-func (v *Invocation) appendMessage(dst []byte, object string, h header, a Annotations, patience int64) (_ []byte, cut int, err error) {
+func (v *Invocation) appendMessage(dst []byte, object string, h *header, a Annotations, patience int64) (_ []byte, cut int, err error) {
 	start := len(dst)
 	if dst, err = beginMessage(dst, a); err != nil {
 		return dst[:start], 0, err
@@ -201,7 +201,7 @@ func (p *Proxy) sendInvocation(ctx context.Context, v *Invocation, o *Observatio
 			return p.sendPlain(ctx, v, o)
 		}
 		x := member{v.method, isMethod}
-		if err := m.c.members.check(x, p.uri); err != nil {
+		if err := m.c.members.check(x, &p.uri); err != nil {
 			return &LocalError{Err: err}
 		}
 		err = m.invoke(ctx, v, p.callFlags(v, m.c.members), o)
@@ -224,7 +224,7 @@ func (p *Proxy) callFlags(v *Invocation, m *members) uint16 {
 // sendPlain makes a call on a connection of its own.
 func (p *Proxy) sendPlain(ctx context.Context, v *Invocation, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
-		if err := c.members.check(member{v.method, isMethod}, p.uri); err != nil {
+		if err := c.members.check(member{v.method, isMethod}, &p.uri); err != nil {
 			return &LocalError{Err: err}
 		}
 		c.sent, c.received = 0, 0

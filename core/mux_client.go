@@ -177,7 +177,7 @@ func (r *request) append(b []byte, seq uint16) (_ []byte, cut int, err error) {
 		binary.BigEndian.PutUint16(b[start+10:], seq)
 	} else {
 		r.h.seq = seq
-		b, cut, err = r.v.appendMessage(b, r.object, r.h, r.annotations, r.patience)
+		b, cut, err = r.v.appendMessage(b, r.object, &r.h, r.annotations, r.patience)
 	}
 	r.sent = len(b) - start + len(r.large())
 	return b, cut, err
@@ -816,13 +816,10 @@ func (m *muxConn) invoke(ctx context.Context, v *Invocation, flags uint16, o *Ob
 		return &LocalError{Err: fmt.Errorf("core: %s: %w", v.method, err)}
 	}
 	out := outgoingFrom(ctx)
-	r := request{
-		reply:       flags&flagOneway == 0,
-		v:           v,
-		object:      cmp.Or(v.object, m.c.object),
-		h:           header{typ: msgInvoke, serializer: msgpackID, flags: flags},
-		annotations: out.annotations,
-	}
+	var r request // not as a whole: that would be copied
+	r.reply = flags&flagOneway == 0
+	r.v, r.object, r.annotations = v, cmp.Or(v.object, m.c.object), out.annotations
+	r.h.typ, r.h.serializer, r.h.flags = msgInvoke, msgpackID, flags
 	if out.hasID {
 		r.h.flags |= flagCorrelationID
 		r.h.correlationID = out.correlationID
@@ -939,7 +936,7 @@ func (m *muxConn) stillOpen() error {
 
 // callBoxed makes a call whose arguments and result are Go values of any kind.
 func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint16, out any, o *Observation) error {
-	if err := m.c.members.check(x, m.c.proxy.uri); err != nil {
+	if err := m.c.members.check(x, &m.c.proxy.uri); err != nil {
 		return &LocalError{Err: err}
 	}
 	v := NewInvocation(r.Method)

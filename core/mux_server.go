@@ -82,6 +82,7 @@ func (s *muxServer) lead(t *turn, next uint64) {
 func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, goesOn bool) {
 	served, wrote := 0, 0 // requests, and those of them whose replies were written
 	var m message
+	var r encodedRequest
 	for ; ; number++ {
 		if len(t.out) > 0 && (t.large != nil || !s.hasRequest() || len(t.out) >= flushBytes) {
 			if s.out.send(t.out, t.large, t.cut) != nil {
@@ -107,13 +108,13 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 				return number, true, false
 			}
 		}
-		r, method := t.directMethod(&m)
+		method := t.directMethod(&m, &r)
 		known := method
 		if known == nil {
 			known = t.requested(&m)
 		}
 		if known != nil && !known.pace.isShort() {
-			if !s.start(&m, r, method, known) {
+			if !s.start(&m, &r, method, known) {
 				return number, true, false
 			}
 			continue
@@ -124,7 +125,7 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 		t.lend(s.memoryOf(m.payload))
 		s.running.Store(number)
 		s.d.watchdog.wake()
-		goesOn := s.answer(t, &m, r, method)
+		goesOn := s.answer(t, &m, &r, method)
 		fatal := !goesOn && len(t.out) == start // an exception ends nothing here, whatever its class
 		if !s.running.CompareAndSwap(number, 0) {
 			t.cut -= start
@@ -155,7 +156,7 @@ func (s *muxServer) isWaitedFor(err error) bool {
 }
 
 // answer appends the reply to a request to t.out.
-func (s *muxServer) answer(t *turn, m *message, r encodedRequest, method *Method) bool {
+func (s *muxServer) answer(t *turn, m *message, r *encodedRequest, method *Method) bool {
 	if method != nil {
 		return t.callDirect(m, r, method)
 	}
@@ -191,7 +192,10 @@ func (c *turn) requested(m *message) *Method {
 	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&flagBatch != 0 {
 		return nil
 	}
-	r, _ := scanRequest(m.payload)
+	var r encodedRequest
+	if scanTarget(m.payload, &r) == 0 {
+		return nil
+	}
 	if o := c.lookup(r.object); o != nil {
 		return o.methods[string(r.method)]
 	}
@@ -213,7 +217,7 @@ type job struct {
 var jobs sync.Pool
 
 // start runs a call of a known method on a goroutine of its own, without boxing if direct is that method; false means that the connection has ended.
-func (s *muxServer) start(m *message, r encodedRequest, direct, known *Method) bool {
+func (s *muxServer) start(m *message, r *encodedRequest, direct, known *Method) bool {
 	select {
 	case s.room <- struct{}{}:
 	case <-s.ctx.Done():
@@ -226,7 +230,7 @@ func (s *muxServer) start(m *message, r encodedRequest, direct, known *Method) b
 		j.work = j.run
 	}
 	j.s, j.serverConn = s, s.serverConn
-	j.message, j.args, j.direct, j.known = *m, r, direct, known
+	j.message, j.args, j.direct, j.known = *m, *r, direct, known
 	if s.holds(m.payload) { // a large one goes with its memory
 		j.request, s.body = s.body, nil
 		j.lend(j.request)
@@ -249,7 +253,7 @@ func (j *job) run() {
 	defer j.release()
 	defer s.recoverBug(s.ctx)
 	began := now()
-	goesOn := s.answer(&j.turn, &j.message, j.args, j.direct)
+	goesOn := s.answer(&j.turn, &j.message, &j.args, j.direct)
 	j.known.pace.took(time.Duration(now() - began))
 	s.finish(&j.turn, j.out, !goesOn && len(j.out) == 0)
 }

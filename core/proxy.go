@@ -296,7 +296,7 @@ func (p *Proxy) send(ctx context.Context, x member, r Request, flags uint16, out
 // sendAlone makes a call on a connection of its own.
 func (p *Proxy) sendAlone(ctx context.Context, m member, r Request, flags uint16, out any, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
-		if err := c.members.check(m, p.uri); err != nil {
+		if err := c.members.check(m, &p.uri); err != nil {
 			return &LocalError{Err: err}
 		}
 		r.Object = c.object

@@ -55,6 +55,7 @@ type clientConn struct {
 }
 
 func newClientConn(p *Proxy, nc net.Conn, endpoint, object string, s Serializer) *clientConn {
+	spareCollector()
 	c := &clientConn{proxy: p, endpoint: endpoint, object: object, serializer: s, quiet: quietCheck(nc), asker: newAsker(nc)}
 	c.wire = newWire(nc, p.opts.MaxMessageBytes)
 	_, isTLS := nc.(*tls.Conn) // may have sent a part of a record
@@ -83,7 +84,7 @@ func (c *clientConn) isQuiet() bool { return c.r.Buffered() == 0 && (c.quiet == 
 // handshake sends CONNECT and takes the answer.  Whatever fails here, no method has run.
 func (c *clientConn) handshake(ctx context.Context, data any, validate func(any) error) error {
 	request := map[string]any{"handshake": data, "object": c.object}
-	a := outgoingFrom(ctx)
+	a := *outgoingFrom(ctx)
 	if c.offersMux() {
 		a.annotations = maps.Clone(a.annotations)
 		if a.annotations == nil {
@@ -91,7 +92,7 @@ func (c *clientConn) handshake(ctx context.Context, data any, validate func(any)
 		}
 		a.annotations[annotationAbilities] = muxAbilities
 	}
-	if err := c.encode(header{typ: msgConnect, seq: c.seq}, a, func(dst []byte) ([]byte, error) {
+	if err := c.encode(header{typ: msgConnect, seq: c.seq}, &a, func(dst []byte) ([]byte, error) {
 		return c.serializer.AppendValue(dst, request)
 	}); err != nil {
 		return &LocalError{Err: fmt.Errorf("core: handshake: %w", err)}
@@ -159,7 +160,7 @@ func (c *clientConn) errNothingExposed() error {
 // ping sends PING and waits for its echo.
 func (c *clientConn) ping(ctx context.Context) error {
 	h := header{typ: msgPing, serializer: pingSerializer, seq: c.seq}
-	err := c.encode(h, outgoing{}, func(dst []byte) ([]byte, error) { return append(dst, "ping"...), nil })
+	err := c.encode(h, &nothing, func(dst []byte) ([]byte, error) { return append(dst, "ping"...), nil })
 	if err != nil {
 		return err
 	}
@@ -229,7 +230,7 @@ func (c *clientConn) checkReply(m message) error {
 }
 
 // encode puts a message into c.out.  An error means that nothing will be sent; the connection is as good as before.
-func (c *clientConn) encode(h header, o outgoing, payload func(dst []byte) ([]byte, error)) error {
+func (c *clientConn) encode(h header, o *outgoing, payload func(dst []byte) ([]byte, error)) error {
 	if h.serializer == 0 {
 		h.serializer = c.serializer.ID()
 	}
@@ -246,7 +247,7 @@ func (c *clientConn) encode(h header, o outgoing, payload func(dst []byte) ([]by
 		return err
 	}
 	c.out = out
-	if err := finishMessage(out, h); err != nil {
+	if err := finishMessage(out, &h); err != nil {
 		return err
 	}
 	if c.proxy.opts.Compress {
@@ -502,7 +503,7 @@ const (
 )
 
 // check is what Pyro5's proxy checks before it sends anything.
-func (m *members) check(x member, uri URI) error {
+func (m *members) check(x member, uri *URI) error {
 	switch {
 	case x.kind == isMethod && m.methods[x.name], x.kind == isAttribute && m.attrs[x.name]:
 		return nil
@@ -517,7 +518,7 @@ func (m *members) check(x member, uri URI) error {
 }
 
 // checkBatch checks the methods of a batch.
-func (m *members) checkBatch(names string, uri URI) error {
+func (m *members) checkBatch(names string, uri *URI) error {
 	for name := range strings.SplitSeq(names, "\n") {
 		if err := m.check(member{name, isMethod}, uri); err != nil && names != "" {
 			return err

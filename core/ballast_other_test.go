@@ -1,0 +1,8 @@
+//go:build !linux
+
+package core
+
+import "testing"
+
+// checkUntouched needs mincore(2) of Linux.
+func checkUntouched(*testing.T) {}
