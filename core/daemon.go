@@ -146,7 +146,7 @@ type Daemon struct {
 	draining atomic.Bool
 	running  sync.WaitGroup // connections and oneway calls
 	watchdog watchdog
-	latest   atomic.Pointer[serverConn] // that made a call, of those that make one after the other
+	latest   atomic.Pointer[serverConn] // that has made aloneCalls
 	streams  itemStreams
 
 	mu       sync.Mutex // protects what follows

@@ -95,7 +95,7 @@ const aloneCalls = 256
 func (c *serverConn) answerAll() {
 	t := &turn{serverConn: c}
 	poller := newPoller(c.nc)
-	alone := false // no other connection of this kind has made aloneCalls meanwhile
+	alone := false // no other connection has made aloneCalls meanwhile
 	for calls := 1; ; calls++ {
 		if alone && !c.d.draining.Load() {
 			c.r.poll(poller) // the next call may come soon, and nobody else waits
@@ -104,11 +104,18 @@ func (c *serverConn) answerAll() {
 			return
 		}
 		if calls%aloneCalls == 0 {
-			if alone = c.d.latest.Load() == c; !alone {
-				c.d.latest.Store(c)
-			}
+			alone = c.isAlone()
 		}
 	}
+}
+
+// isAlone reports whether no other connection has asked since this one did.
+func (c *serverConn) isAlone() bool {
+	alone := c.d.latest.Load() == c
+	if !alone {
+		c.d.latest.Store(c)
+	}
+	return alone
 }
 
 // answerNext answers a request of which at least the first byte was read; false means that the connection is to be closed.

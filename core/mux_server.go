@@ -19,6 +19,8 @@ type muxServer struct {
 	out    combiner
 	calls  sync.WaitGroup // goroutines that lead or run methods
 	poller *poller        // of who leads
+	calm   int            // replies since alone was found out; of who leads
+	alone  bool           // no other connection has made aloneCalls meanwhile; of who leads
 	room   chan struct{}  // a token for each call beside the leading goroutine
 	bytes  budget         // of the requests of those calls
 	beside atomic.Int32   // calls beside the leading goroutine, also those that it left
@@ -89,11 +91,8 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 				return number, true, false
 			}
 			t.out, t.large = keepLarge(t.out), nil
-			switch {
-			case served-wrote > 1:
-				s.crowd()
-			case !s.d.draining.Load():
-				s.r.poll(s.poller) // one call at a time: the next one may come soon
+			if s.pollsAfter(served-wrote) && !s.d.draining.Load() {
+				s.r.poll(s.poller) // the next request may come soon
 			}
 			wrote = served
 		}
@@ -141,6 +140,19 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 			return number, true, false
 		}
 	}
+}
+
+// pollsAfter reports whether the next request is to be polled for after so many replies that were written together: the client makes one call at a
+// time, or nobody else waits.
+func (s *muxServer) pollsAfter(replies int) bool {
+	if s.calm += replies; s.calm >= aloneCalls {
+		s.calm, s.alone = 0, s.isAlone()
+	}
+	if replies > 1 {
+		s.crowd()
+		return s.alone
+	}
+	return true
 }
 
 // crowd tells the watchdog that calls may wait for each other.
