@@ -51,7 +51,7 @@ func isDeadlineAlone(b []byte) bool {
 
 // combiner lets many goroutines write to one connection with few system calls: who comes while another one writes leaves its bytes with that one.
 type combiner struct {
-	write func(b, large []byte, cut int) error // one at a time; large belongs into b at cut
+	to messageWriter // one at a time
 
 	mu      sync.Mutex
 	room    sync.Cond // wakes those who wait for waiting to be written
@@ -67,8 +67,14 @@ const maxCombined = 4 << 20
 // largeWaits is how many times who sends large bytes waits for others to have written, before he leaves a copy of them.
 const largeWaits = 2
 
-func (c *combiner) init(write func(b, large []byte, cut int) error) {
-	c.write = write
+// messageWriter is what a [wire] does.  It is no function, whose wrapper would need stack.
+type messageWriter interface {
+	write(b []byte) (n int, err error)
+	writeLarge(b, large []byte, cut int) error // with large in b at cut
+}
+
+func (c *combiner) init(to messageWriter) {
+	c.to = to
 	c.room.L = &c.mu
 }
 
@@ -123,7 +129,12 @@ func (c *combiner) copyLarge(b, large []byte, cut int) {
 
 func (c *combiner) writeLocked(b, large []byte, cut int) {
 	c.mu.Unlock()
-	err := c.write(b, large, cut)
+	var err error
+	if large == nil {
+		_, err = c.to.write(b)
+	} else {
+		err = c.to.writeLarge(b, large, cut)
+	}
 	c.mu.Lock()
 	if err != nil && c.err == nil {
 		c.err = err

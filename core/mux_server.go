@@ -21,9 +21,10 @@ type muxServer struct {
 	poller *poller        // of who leads
 	calm   int            // replies since alone was found out; of who leads
 	alone  bool           // no other connection has made aloneCalls meanwhile; of who leads
-	room   chan struct{}  // a token for each call beside the leading goroutine
-	bytes  budget         // of the requests of those calls
 	beside atomic.Int32   // calls beside the leading goroutine, also those that it left
+	room   chan struct{}  // gets a token when beside is maxCallsConn again
+	bytes  budget         // of the requests of those calls
+	jobs   uint64         // ever started; of who leads
 
 	running atomic.Uint64 // number of the call that the leading goroutine runs; 0 if it runs none
 	seen    uint64        // by the watchdog
@@ -35,8 +36,8 @@ type muxServer struct {
 }
 
 func newMuxServer(c *serverConn) *muxServer {
-	s := &muxServer{serverConn: c, room: make(chan struct{}, maxCallsConn), ended: make(chan struct{}), poller: newPoller(c.nc)}
-	s.out.init(c.writeLarge)
+	s := &muxServer{serverConn: c, room: make(chan struct{}, 1), ended: make(chan struct{}), poller: newPoller(c.nc)}
+	s.out.init(c.wire)
 	return s
 }
 
@@ -129,6 +130,7 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 		if !s.running.CompareAndSwap(number, 0) {
 			t.cut -= start
 			s.finish(t, t.out[start:], fatal)
+			s.left()
 			return number, false, false
 		}
 		if t.given() {
@@ -150,7 +152,7 @@ func (s *muxServer) pollsAfter(replies int) bool {
 	}
 	if replies > 1 {
 		s.crowd()
-		return s.alone
+		return s.alone && s.beside.Load() == 0
 	}
 	return true
 }
@@ -177,11 +179,32 @@ func (s *muxServer) answer(t *turn, m *message, r *encodedRequest, method *Metho
 
 // finish sends the reply of a call beside the leading goroutine.
 func (s *muxServer) finish(t *turn, reply []byte, fatal bool) {
-	defer s.beside.Add(-1)
 	if len(reply) > 0 && s.out.sendWith(reply, t.large, t.cut, s.beside.Load() > 1) != nil || fatal {
 		s.end()
 		s.nc.Close()
 	}
+}
+
+// left is called when a call beside the leading goroutine has ended.
+func (s *muxServer) left() {
+	if s.beside.Add(-1) == maxCallsConn {
+		select {
+		case s.room <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// awaitRoom waits until there are no more than maxCallsConn calls, with the one that is about to begin; false means that the connection has ended.
+func (s *muxServer) awaitRoom() bool {
+	for s.beside.Load() > maxCallsConn {
+		select {
+		case <-s.room:
+		case <-s.ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // takeOver has another goroutine lead while the one that led runs a call that takes long.
@@ -223,6 +246,7 @@ type job struct {
 	known   *Method
 	direct  *Method // known, if it can be run without boxing
 	args    encodedRequest
+	timed   bool   // for the method's pace
 	work    func() // run, allocated once
 }
 
@@ -230,9 +254,8 @@ var jobs sync.Pool
 
 // start runs a call of a known method on a goroutine of its own, without boxing if direct is that method; false means that the connection has ended.
 func (s *muxServer) start(m *message, r *encodedRequest, direct, known *Method) bool {
-	select {
-	case s.room <- struct{}{}:
-	case <-s.ctx.Done():
+	if s.beside.Add(1) > maxCallsConn && !s.awaitRoom() {
+		s.left()
 		return false
 	}
 	s.bytes.take(len(m.annotations)+len(m.payload), s.d.opts.MaxMessageBytes)
@@ -254,7 +277,8 @@ func (s *muxServer) start(m *message, r *encodedRequest, direct, known *Method) 
 			j.args.args = j.message.payload[from : from+len(r.args)]
 		}
 	}
-	s.beside.Add(1)
+	s.jobs++
+	j.timed = s.jobs%timedCalls == 0
 	s.calls.Add(1)
 	go j.work()
 	return true
@@ -264,9 +288,14 @@ func (j *job) run() {
 	s := j.s
 	defer j.release()
 	defer s.recoverBug(s.ctx)
-	began := now()
+	var began instant
+	if j.timed {
+		began = now()
+	}
 	goesOn := s.answer(&j.turn, &j.message, &j.args, j.direct)
-	j.known.pace.took(time.Duration(now() - began))
+	if j.timed {
+		j.known.pace.took(time.Duration(now() - began))
+	}
 	s.finish(&j.turn, j.out, !goesOn && len(j.out) == 0)
 }
 
@@ -274,7 +303,7 @@ func (j *job) run() {
 func (j *job) release() {
 	s := j.s
 	s.bytes.give(len(j.message.annotations) + len(j.message.payload))
-	<-s.room
+	s.left()
 	if j.given() {
 		j.request = nil
 	}
@@ -287,35 +316,53 @@ func (j *job) release() {
 
 // budget bounds the memory for requests that wait for their methods: together they have no more than one alone may have.
 type budget struct {
-	mu   sync.Mutex
-	used int
-	gave sync.Cond
+	used atomic.Int64
+
+	mu      sync.Mutex
+	gave    sync.Cond
+	waiting atomic.Bool
 }
 
-// take waits until there is room for n bytes.
+// take waits until there is room for n bytes.  One goroutine at a time does.
 func (b *budget) take(n, limit int) {
+	if b.tryTake(n, limit) {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.gave.L = &b.mu
-	for b.used > 0 && b.used+n > limit {
+	b.waiting.Store(true)
+	for !b.tryTake(n, limit) {
 		b.gave.Wait()
 	}
-	b.used += n
+	b.waiting.Store(false)
+}
+
+func (b *budget) tryTake(n, limit int) bool {
+	used := b.used.Add(int64(n))
+	if used > int64(n) && used > int64(limit) {
+		b.used.Add(-int64(n))
+		return false
+	}
+	return true
 }
 
 func (b *budget) give(n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used -= n
-	b.gave.Signal()
+	b.used.Add(-int64(n))
+	if b.waiting.Load() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.gave.Signal()
+	}
 }
 
 // pace says whether a method is short enough to be run by the goroutine that reads requests.
 type pace struct{ calls atomic.Int32 } // that were short since the last one that took long, less calmCalls; not negative: the method is short
 
 const (
-	shortCall = 100 * time.Microsecond
-	calmCalls = 256
+	shortCall  = 100 * time.Microsecond
+	calmCalls  = 64
+	timedCalls = 4 // of so many calls beside the leading goroutine one is measured, since looking at the clock takes a part of a short call
 )
 
 func (p *pace) isShort() bool { return p.calls.Load() >= 0 }

@@ -581,6 +581,14 @@ func TestMuxIsAgreedOn(t *testing.T) {
 	}
 }
 
+// writeFunc is what a combiner writes to.
+type writeFunc func(b []byte) error
+
+func (f writeFunc) write(b []byte) (int, error) { return len(b), f(b) }
+func (f writeFunc) writeLarge(b, large []byte, cut int) error {
+	return f(slices.Insert(b, cut, large...))
+}
+
 // A client that does not read what it asked for does not take the daemon's memory: those who answer it wait.
 func TestCombinerIsBounded(t *testing.T) {
 	t.Parallel()
@@ -589,7 +597,7 @@ func TestCombinerIsBounded(t *testing.T) {
 		var written atomic.Int64
 		const stale = maxCombined * 2 // where large bytes belong means nothing without them
 		var c combiner
-		c.init(func(b, _ []byte, _ int) error { <-release; written.Add(int64(len(b))); return nil })
+		c.init(writeFunc(func(b []byte) error { <-release; written.Add(int64(len(b))); return nil }))
 		done := make(chan error, 3)
 		for _, n := range []int{1, maxCombined, 1} {
 			go func() { done <- c.send(make([]byte, n), nil, stale) }()
@@ -615,7 +623,7 @@ func TestCombinerGathers(t *testing.T) {
 	t.Parallel()
 	var c combiner
 	var writes [][]byte
-	c.init(func(b, _ []byte, _ int) error { writes = append(writes, slices.Clone(b)); return nil })
+	c.init(writeFunc(func(b []byte) error { writes = append(writes, slices.Clone(b)); return nil }))
 	for _, part := range []string{"a", "b"} {
 		if err := c.sendWith([]byte(part), nil, 0, true); err != nil {
 			t.Fatal(err)
@@ -624,12 +632,12 @@ func TestCombinerGathers(t *testing.T) {
 	if err := c.sendWith([]byte("cf"), []byte("de"), 1, true); err != nil { // large bytes are not gathered
 		t.Fatal(err)
 	}
-	if got := string(slices.Concat(writes...)); got != "abcf" {
+	if got := string(slices.Concat(writes...)); got != "abcdef" {
 		t.Errorf("wrote %q, want all of it in order", got)
 	}
 	var wg sync.WaitGroup
 	var n int
-	c.init(func(b, _ []byte, _ int) error { n += len(b); return nil })
+	c.init(writeFunc(func(b []byte) error { n += len(b); return nil }))
 	for range 100 {
 		wg.Go(func() { c.sendWith([]byte("x"), nil, 0, true) })
 	}
@@ -643,11 +651,47 @@ func TestCombinerGathers(t *testing.T) {
 func TestCombinerFails(t *testing.T) {
 	t.Parallel()
 	var c combiner
-	c.init(func([]byte, []byte, int) error { return io.ErrClosedPipe })
+	c.init(writeFunc(func([]byte) error { return io.ErrClosedPipe }))
 	for range 2 {
 		if err := c.send([]byte("x"), nil, 0); err != io.ErrClosedPipe {
 			t.Errorf("got %v, want %v", err, io.ErrClosedPipe)
 		}
+	}
+}
+
+// Of more calls of a connection than may run at once the others wait, and are run when there is room.
+func TestCallsOfConnectionAreBounded(t *testing.T) {
+	t.Parallel()
+	const callers = maxCallsConn + 100
+	var running, most atomic.Int32
+	release := make(chan struct{})
+	d := serve(t, DaemonOptions{})
+	uri, err := d.Register("o", &Servant{Methods: []Method{{Name: "block", Direct: func(context.Context, *Decoder, *Encoder) error {
+		n := running.Add(1)
+		for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+		}
+		<-release
+		running.Add(-1)
+		return nil
+	}}}}, ObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewProxy(uri, ProxyOptions{})
+	defer p.Close()
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			if err := p.Call(t.Context(), "block", nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, func() bool { return running.Load() == maxCallsConn })
+	close(release)
+	wg.Wait()
+	if most.Load() > maxCallsConn {
+		t.Errorf("%d calls ran at once, want at most %d", most.Load(), maxCallsConn)
 	}
 }
 
