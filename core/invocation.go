@@ -200,11 +200,11 @@ func (p *Proxy) sendInvocation(ctx context.Context, v *Invocation, o *Observatio
 		if m == nil {
 			return p.sendPlain(ctx, v, o)
 		}
-		x := member{v.method, isMethod}
-		if err := m.c.members.check(x, &p.uri); err != nil {
-			return &LocalError{Err: err}
+		flags, err := p.flags(member{v.method, isMethod}, m.c.members)
+		if err != nil {
+			return err
 		}
-		err = m.invoke(ctx, v, p.callFlags(v, m.c.members), o)
+		err = m.invoke(ctx, v, flags|v.flags(), o)
 		if err == errFull {
 			return p.sendPlain(ctx, v, o)
 		}
@@ -214,21 +214,38 @@ func (p *Proxy) sendInvocation(ctx context.Context, v *Invocation, o *Observatio
 	}
 }
 
-func (p *Proxy) callFlags(v *Invocation, m *members) uint16 {
-	if v.oneway || m.oneway[v.method] && !p.opts.AwaitOneway {
+func (v *Invocation) flags() uint16 {
+	if v.oneway {
 		return flagOneway
 	}
 	return 0
 }
 
+// flags returns those of the message of a call as far as the object says them, or that it has no such member.
+func (p *Proxy) flags(x member, m *members) (uint16, error) {
+	if x.kind == isMethod {
+		switch oneway, ok := m.method(x.name); {
+		case ok && oneway && !p.opts.AwaitOneway:
+			return flagOneway, nil
+		case ok:
+			return 0, nil
+		}
+	}
+	if err := m.check(x, &p.uri); err != nil {
+		return 0, &LocalError{Err: err}
+	}
+	return 0, nil
+}
+
 // sendPlain makes a call on a connection of its own.
 func (p *Proxy) sendPlain(ctx context.Context, v *Invocation, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
-		if err := c.members.check(member{v.method, isMethod}, &p.uri); err != nil {
-			return &LocalError{Err: err}
+		flags, err := p.flags(member{v.method, isMethod}, c.members)
+		if err != nil {
+			return err
 		}
 		c.sent, c.received = 0, 0
-		err := c.invokeEncoded(ctx, v, p.callFlags(v, c.members))
+		err = c.invokeEncoded(ctx, v, flags|v.flags())
 		if o != nil {
 			o.Sent, o.Received = o.Sent+c.sent, o.Received+c.received
 		}

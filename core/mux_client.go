@@ -936,8 +936,9 @@ func (m *muxConn) stillOpen() error {
 
 // callBoxed makes a call whose arguments and result are Go values of any kind.
 func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint16, out any, o *Observation) error {
-	if err := m.c.members.check(x, &m.c.proxy.uri); err != nil {
-		return &LocalError{Err: err}
+	own, err := m.c.proxy.flags(x, m.c.members)
+	if err != nil {
+		return err
 	}
 	v := NewInvocation(r.Method)
 	defer v.Free()
@@ -946,10 +947,7 @@ func (m *muxConn) callBoxed(ctx context.Context, x member, r Request, flags uint
 		v.Args.Value(a)
 	}
 	v.kwargs, v.noKwargs = r.Kwargs, r.Kwargs == nil
-	if x.kind == isMethod && m.c.members.oneway[r.Method] && !m.c.proxy.opts.AwaitOneway {
-		flags |= flagOneway
-	}
-	if err := m.invoke(ctx, v, flags, o); err != nil {
+	if err := m.invoke(ctx, v, flags|own, o); err != nil {
 		return err
 	}
 	if s, ok := v.Result.value.(*Stream); ok {

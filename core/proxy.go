@@ -296,16 +296,14 @@ func (p *Proxy) send(ctx context.Context, x member, r Request, flags uint16, out
 // sendAlone makes a call on a connection of its own.
 func (p *Proxy) sendAlone(ctx context.Context, m member, r Request, flags uint16, out any, o *Observation) error {
 	return p.with(ctx, func(c *clientConn) error {
-		if err := c.members.check(m, &p.uri); err != nil {
-			return &LocalError{Err: err}
+		own, err := p.flags(m, c.members)
+		if err != nil {
+			return err
 		}
+		flags := flags | own
 		r.Object = c.object
-		flags := flags
-		if m.kind == isMethod && c.members.oneway[r.Method] && !p.opts.AwaitOneway {
-			flags |= flagOneway
-		}
 		c.sent, c.received = 0, 0
-		err := c.invoke(ctx, r, flags, out)
+		err = c.invoke(ctx, r, flags, out)
 		if o != nil {
 			o.Sent, o.Received = o.Sent+c.sent, o.Received+c.received
 		}

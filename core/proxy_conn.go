@@ -449,6 +449,39 @@ type members struct {
 	methods map[string]bool
 	oneway  map[string]bool
 	attrs   map[string]bool
+
+	called [16]atomic.Pointer[calledMethod] // some of methods, by calledIndex; what is there stays
+}
+
+// calledMethod spares calls the search in maps.
+type calledMethod struct {
+	name   string
+	oneway bool
+}
+
+func calledIndex(method string) int {
+	n := len(method)
+	if n > 0 {
+		n += int(method[n-1])
+	}
+	return n % len(members{}.called)
+}
+
+// method reports whether there is a method, and whether its calls are oneway.
+func (m *members) method(name string) (oneway, ok bool) {
+	place := &m.called[calledIndex(name)]
+	c := place.Load()
+	switch {
+	case c != nil && c.name == name:
+		return c.oneway, true
+	case !m.methods[name]:
+		return false, false
+	}
+	oneway = m.oneway[name]
+	if c == nil {
+		place.CompareAndSwap(nil, &calledMethod{strings.Clone(name), oneway})
+	}
+	return oneway, true
 }
 
 // newMembers reads the metadata in an answer to CONNECT.
