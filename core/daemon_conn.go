@@ -109,6 +109,13 @@ func (c *serverConn) answerAll() {
 	}
 }
 
+// isOnly reports whether there is no other connection.
+func (c *serverConn) isOnly() bool {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	return len(c.d.conns) == 1
+}
+
 // isAlone reports whether no other connection has asked since this one did.
 func (c *serverConn) isAlone() bool {
 	alone := c.d.latest.Load() == c

@@ -24,5 +24,9 @@
 // and proxy.go and daemon.go are the two ends.  mux.go tells how many calls share a connection, and how that is agreed on.
 // What generated code calls, and is called by, is in invocation.go, encoder.go, decoder.go and direct.go.
 //
+// In a program whose heap is small, the collector would run dozens of times a second while calls come fast.  While the program allocates 64 MB/s or
+// more, up to 32 MB of memory that nothing touches stand for a larger heap: garbage may take as much more memory before it is collected, and the
+// runtime's figures of the heap contain it.  Programs that set GOGC to anything but 100, or GOMEMLIMIT below 320 MiB, are left alone.
+//
 // The package knows neither name server nor cluster: a PYRONAME URI is resolved by the [Resolver] that the caller passes.
 package core

@@ -19,8 +19,7 @@ type muxServer struct {
 	out    combiner
 	calls  sync.WaitGroup // goroutines that lead or run methods
 	poller *poller        // of who leads
-	calm   int            // replies since alone was found out; of who leads
-	alone  bool           // no other connection has made aloneCalls meanwhile; of who leads
+	next   pollNext       // of who leads
 	beside atomic.Int32   // calls beside the leading goroutine, also those that it left
 	room   chan struct{}  // gets a token when beside is maxCallsConn again
 	bytes  budget         // of the requests of those calls
@@ -144,16 +143,39 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 	}
 }
 
+// pollNext is what decides whether the next request is polled for.
+type pollNext struct {
+	replies int  // since the next two were found out
+	alone   bool // no other connection has made aloneCalls meanwhile
+	only    bool // there was no other connection
+	inRow   int  // times it was, after several replies
+}
+
+// maxInRow is how many times in a row the next requests of a connection that makes many calls at once are polled for: by the only one, and beside idle ones.
+// While the goroutine polls, others wait for a processor and for the thread that watches the network: with a thousand idle connections their calls took
+// 16 ms at p99 without a bound, 6 ms with 8, 2 ms with 1, and 1.4 ms without polling.
+const maxInRow, maxInRowBeside = 8, 1
+
 // pollsAfter reports whether the next request is to be polled for after so many replies that were written together: the client makes one call at a
-// time, or nobody else waits.
+// time, or nobody else calls.
 func (s *muxServer) pollsAfter(replies int) bool {
-	if s.calm += replies; s.calm >= aloneCalls {
-		s.calm, s.alone = 0, s.isAlone()
+	n := &s.next
+	if n.replies += replies; n.replies >= aloneCalls {
+		n.replies, n.alone, n.only = 0, s.isAlone(), s.isOnly()
 	}
-	if replies > 1 {
-		s.crowd()
-		return s.alone && s.beside.Load() == 0
+	if replies == 1 {
+		return true
 	}
+	s.crowd()
+	limit := maxInRowBeside
+	if n.only {
+		limit = maxInRow
+	}
+	if !n.alone || s.beside.Load() > 0 || n.inRow >= limit {
+		n.inRow = 0
+		return false
+	}
+	n.inRow++
 	return true
 }
 
