@@ -10,8 +10,8 @@ import (
 
 // A program that serves or makes many calls, or calls with large values, allocates a lot and keeps little of it.  The collector waits for the heap to
 // double, at least to 4 MB: with a small heap it would run dozens of times a second, which costs more than the calls.  Hence a ballast is kept while
-// the program allocates fast: memory that counts for the collector, but that is never touched and thus takes none of the machine's.  The garbage
-// between two collections then takes up to ballastBytes more than it would.
+// the program allocates fast: memory that counts for the collector, but that is never touched and thus takes none of the machine's (unless the runtime
+// has some left that it did not give back).  The garbage between two collections then takes up to ballastBytes more than it would.
 //
 // A program that has set GOGC, or a GOMEMLIMIT of less than ten times as much, or that has a heap of that size already, gets none.
 
@@ -19,6 +19,7 @@ const (
 	ballastBytes  = 32 << 20
 	fastAllocator = 64 << 20 // bytes a second from which on there is a ballast
 	slowAllocator = 32 << 20 // below which there is none any more
+	fastIntervals = 3        // between collections, as a single one may be a moment
 )
 
 var ballast struct {
@@ -26,6 +27,7 @@ var ballast struct {
 
 	mu        sync.Mutex
 	memory    strings.Builder // which is what allocates without writing zeros
+	fast      int             // intervals between collections, one after the other, in which the program allocated fast
 	collected time.Time       // when reconsiderBallast was called last
 	allocated uint64          // by then
 }
@@ -50,12 +52,17 @@ func reconsiderBallast() {
 	}
 	at, allocated := time.Now(), h.allocated
 	rate := float64(allocated-ballast.allocated) / at.Sub(ballast.collected).Seconds()
-	switch first := ballast.collected.IsZero(); {
+	if rate < fastAllocator || ballast.collected.IsZero() {
+		ballast.fast = 0
+	} else {
+		ballast.fast++
+	}
+	switch {
 	case ballast.memory.Cap() > 0:
-		if rate < slowAllocator || !h.roomy {
+		if rate < slowAllocator || !h.roomy || h.live >= 2*ballastBytes { // half of which is the ballast
 			ballast.memory.Reset()
 		}
-	case !first && rate >= fastAllocator && h.roomy && h.live < ballastBytes:
+	case ballast.fast >= fastIntervals && h.roomy && h.live < ballastBytes:
 		ballast.memory.Grow(ballastBytes)
 		allocated += ballastBytes
 	}

@@ -5,4 +5,4 @@ package core
 import "testing"
 
 // checkUntouched needs mincore(2) of Linux.
-func checkUntouched(*testing.T) {}
+func checkUntouched(*testing.T) bool { return true }

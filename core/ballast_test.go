@@ -39,12 +39,17 @@ func TestBallast(t *testing.T) { // not parallel: it is the whole program's
 	d := serve(t, DaemonOptions{})
 	eventually(t, func() bool { runtime.GC(); return !hasBallast() })
 	churn(t, hasBallast)
-	checkUntouched(t)
+	churn(t, func() bool { return checkUntouched(t) })
 	calm := func() bool { runtime.GC(); return !hasBallast() }
 	eventually(t, calm)
 	churn(t, hasBallast) // it comes again
 	d.Close()
 	eventually(t, calm)
+
+	churn(t, hasBallast)
+	grown := make([]byte, 2*ballastBytes)
+	churn(t, func() bool { return !hasBallast() })
+	runtime.KeepAlive(grown)
 
 	debug.SetMemoryLimit(10*ballastBytes - 1)
 	collections := 0

@@ -11,36 +11,30 @@ import (
 // msgpackID is the serializer that calls without boxing are made for.
 const msgpackID = 4
 
-// encodedRequest is a request whose arguments are not decoded; all refers to the message.  It is handed on by pointer, since copying it
-// costs more than reading it.
+// encodedRequest is what a request in msgpack without keyword arguments has, which are not decoded; it refers to the message.  It is handed on by
+// pointer, since copying it costs more than reading it.
 type encodedRequest struct {
-	object, method []byte
-	args           []byte // values one after the other, whose structure was checked
-	count          int
-}
-
-// scanRequest reads a request in msgpack without keyword arguments; false if it is another one, or none at all.
-func scanRequest(b []byte, r *encodedRequest) (ok bool) {
-	n := scanTarget(b, r)
-	return n > 0 && scanArguments(b[n:], r)
+	args  []byte // values one after the other, whose structure was checked
+	count int
 }
 
 // scanTarget reads the object and the method of a request, which take n bytes; 0 if it is none.
-func scanTarget(b []byte, r *encodedRequest) (n int) {
+func scanTarget(b []byte) (object, method []byte, n int) {
 	if len(b) == 0 || b[0] != 0x94 {
-		return 0
+		return nil, nil, 0
 	}
-	var object, method int
-	if r.object, object = scanMsgpackText(b[1:]); object == 0 {
-		return 0
+	object, first := scanMsgpackText(b[1:])
+	if first == 0 {
+		return nil, nil, 0
 	}
-	if r.method, method = scanMsgpackText(b[1+object:]); method == 0 {
-		return 0
+	method, second := scanMsgpackText(b[1+first:])
+	if second == 0 {
+		return nil, nil, 0
 	}
-	return 1 + object + method
+	return object, method, 1 + first + second
 }
 
-// scanArguments reads what follows the method.
+// scanArguments reads what follows the method; false if it has keyword arguments, or is no request.
 func scanArguments(b []byte, r *encodedRequest) (ok bool) {
 	switch {
 	case len(b) > 0 && b[0]&0xf0 == 0x90:
@@ -74,7 +68,7 @@ func (c *turn) directMethod(m *message, r *encodedRequest) *Method {
 		return nil
 	}
 	if c.knownMethod == nil || c.knownVersion != c.d.version.Load() || !bytes.HasPrefix(m.payload, c.knownTarget) {
-		if !c.findMethod(m, r) {
+		if !c.findMethod(m) {
 			return nil
 		}
 	}
@@ -86,17 +80,17 @@ func (c *turn) directMethod(m *message, r *encodedRequest) *Method {
 }
 
 // findMethod makes the method of a request the one that is known, if it can be run without boxing.
-func (c *turn) findMethod(m *message, r *encodedRequest) bool {
+func (c *turn) findMethod(m *message) bool {
 	c.knownMethod = nil
-	n := scanTarget(m.payload, r)
+	object, name, n := scanTarget(m.payload)
 	if n == 0 {
 		return false
 	}
-	o := c.lookup(r.object)
+	o := c.lookup(object)
 	if o == nil || o.serial != nil || o.instances != nil || o.idle != nil {
 		return false
 	}
-	method := o.methods[string(r.method)]
+	method := o.methods[string(name)]
 	if method == nil || method.Direct == nil || method.Streams {
 		return false
 	}

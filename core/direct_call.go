@@ -13,20 +13,25 @@ type directCall struct {
 	conn          *serverConn
 	method        *Method
 	full          atomic.Pointer[servedCall]
-	correlationID [16]byte // zero of a oneway call whose caller gave none, until somebody asks
-	timing        uint64   // ms from the start of the program to the deadline, 0 if the caller has none, and the sequence number in the low 16 bits
+	correlationID [16]byte // not set of a call with callUnnamed
+	timing        uint64   // ms from the start of the program to the deadline, 0 if the caller has none, then callUnnamed, and the sequence number in the low 16 bits
 }
 
+const (
+	callUnnamed  = 1 << 16 // a oneway call whose caller gave no correlation id: it gets one when somebody asks
+	callDeadline = 17      // where the deadline begins
+)
+
 // bounded reports whether the caller waits until a deadline.
-func (c *directCall) bounded() bool { return c.timing>>16 != 0 }
+func (c *directCall) bounded() bool { return c.timing>>callDeadline != 0 }
 
 func (c *directCall) deadline() time.Time {
-	return programStart.Add(time.Duration(c.timing>>16) * time.Millisecond)
+	return programStart.Add(time.Duration(c.timing>>callDeadline) * time.Millisecond)
 }
 
 func (c *directCall) setDeadline(t time.Time) {
 	ms := max(t.Sub(programStart).Milliseconds()+1, 1)
-	c.timing = uint64(ms)<<16 | c.timing&0xffff
+	c.timing = uint64(ms)<<callDeadline | c.timing&(1<<callDeadline-1)
 }
 
 // instant is a time since the start of the program, which takes less room than a time.Time.
@@ -36,29 +41,37 @@ var programStart = time.Now()
 
 func now() instant { return instant(time.Since(programStart)) }
 
+// endedCall is in place of a servedCall when a bounded call's method has returned and nobody had asked for it: its context has ended then, too.
+var endedCall servedCall
+
 // served returns the call as other code knows it.
 func (c *directCall) served() *servedCall {
-	if s := c.full.Load(); s != nil {
-		return s
+	for {
+		known := c.full.Load()
+		if known != nil && known != &endedCall {
+			return known
+		}
+		s := &servedCall{Context: c.conn.ctx, conn: c.conn, answered: known == &endedCall, info: CallInfo{Object: c.method.object, Method: c.method.Name,
+			Peer: c.conn.peer, TLS: c.conn.tls, Principal: c.conn.principal, Serializer: "msgpack", Sequence: uint16(c.timing), CorrelationID: c.correlationID}}
+		if c.bounded() {
+			s.deadline = c.deadline()
+		}
+		if c.timing&callUnnamed != 0 {
+			s.info.CorrelationID = newCorrelationID()
+		}
+		if c.full.CompareAndSwap(known, s) {
+			return s
+		}
 	}
-	s := &servedCall{Context: c.conn.ctx, conn: c.conn, info: CallInfo{Object: c.method.object, Method: c.method.Name, Peer: c.conn.peer, TLS: c.conn.tls,
-		Principal: c.conn.principal, Serializer: "msgpack", Sequence: uint16(c.timing), CorrelationID: c.correlationID}}
-	if c.bounded() {
-		s.deadline = c.deadline()
-	}
-	if s.info.CorrelationID == ([16]byte{}) {
-		s.info.CorrelationID = newCorrelationID()
-	}
-	if !c.full.CompareAndSwap(nil, s) {
-		return c.full.Load()
-	}
-	return s
 }
 
 // end is called when the method has returned.  It returns the annotations of the reply.
 func (c *directCall) end() Annotations {
 	if c.conn.d.opts.ReplyAnnotations != nil {
 		return c.served().takeReply()
+	}
+	if c.bounded() && c.full.CompareAndSwap(nil, &endedCall) {
+		return nil
 	}
 	if s := c.full.Load(); s != nil {
 		return s.takeReply()
@@ -94,7 +107,7 @@ func (c *directCall) Value(key any) any {
 		return c.served()
 	case outgoingKey:
 		id := c.correlationID
-		if id == ([16]byte{}) {
+		if c.timing&callUnnamed != 0 {
 			id = c.served().info.CorrelationID
 		}
 		return outgoingFrom(c.conn.ctx).withID(id)
@@ -125,7 +138,9 @@ func (c *turn) nextCall(m *message, method *Method) *directCall {
 	switch {
 	case m.flags&flagCorrelationID != 0:
 		call.correlationID = m.correlationID
-	case m.flags&flagOneway == 0: // the reply carries it
+	case m.flags&flagOneway != 0:
+		call.timing |= callUnnamed
+	default: // the reply carries it
 		if c.ids == nil {
 			c.ids = rand.NewPCG(rand.Uint64(), rand.Uint64())
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxCallsConn bounds the calls of a connection that run at once; beyond it requests wait.
+// maxCallsConn is how many calls of a connection run at once beside the goroutine that leads; beyond it the next one waits, and all behind it.
 const maxCallsConn = 1024
 
 // muxServer serves a connection on which clients make many calls at once.
@@ -23,7 +23,7 @@ type muxServer struct {
 	beside atomic.Int32   // calls beside the leading goroutine, also those that it left
 	room   chan struct{}  // gets a token when beside is maxCallsConn again
 	bytes  budget         // of the requests of those calls
-	jobs   uint64         // ever started; of who leads
+	sample uint64         // a random number for each call beside, so that any order of methods is measured; of who leads
 
 	running atomic.Uint64 // number of the call that the leading goroutine runs; 0 if it runs none
 	seen    uint64        // by the watchdog
@@ -100,6 +100,9 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 			return number, true, true
 		}
 		served++
+		if s.next.requests++; s.next.requests >= aloneCalls {
+			s.next.requests, s.next.alone, s.next.only = 0, s.isAlone(), s.isOnly()
+		}
 		if !s.takeAhead(&m) {
 			var err error
 			if m, err = s.readStarted(); err != nil {
@@ -145,10 +148,10 @@ func (s *muxServer) serveBuffered(t *turn, number uint64) (next uint64, leads, g
 
 // pollNext is what decides whether the next request is polled for.
 type pollNext struct {
-	replies int  // since the next two were found out
-	alone   bool // no other connection has made aloneCalls meanwhile
-	only    bool // there was no other connection
-	inRow   int  // times it was, after several replies
+	requests int  // since the next two were found out
+	alone    bool // no other connection has made aloneCalls meanwhile
+	only     bool // there was no other connection
+	inRow    int  // times in a row that it was decided so after several replies
 }
 
 // maxInRow is how many times in a row the next requests of a connection that makes many calls at once are polled for: by the only one, and beside idle ones.
@@ -159,14 +162,11 @@ const maxInRow, maxInRowBeside = 8, 1
 // pollsAfter reports whether the next request is to be polled for after so many replies that were written together: the client makes one call at a
 // time, or nobody else calls.
 func (s *muxServer) pollsAfter(replies int) bool {
-	n := &s.next
-	if n.replies += replies; n.replies >= aloneCalls {
-		n.replies, n.alone, n.only = 0, s.isAlone(), s.isOnly()
-	}
 	if replies == 1 {
 		return true
 	}
 	s.crowd()
+	n := &s.next
 	limit := maxInRowBeside
 	if n.only {
 		limit = maxInRow
@@ -249,12 +249,12 @@ func (c *turn) requested(m *message) *Method {
 	if m.typ != msgInvoke || m.serializer != msgpackID || m.flags&flagBatch != 0 {
 		return nil
 	}
-	var r encodedRequest
-	if scanTarget(m.payload, &r) == 0 {
+	object, method, n := scanTarget(m.payload)
+	if n == 0 {
 		return nil
 	}
-	if o := c.lookup(r.object); o != nil {
-		return o.methods[string(r.method)]
+	if o := c.lookup(object); o != nil {
+		return o.methods[string(method)]
 	}
 	return nil
 }
@@ -299,8 +299,8 @@ func (s *muxServer) start(m *message, r *encodedRequest, direct, known *Method) 
 			j.args.args = j.message.payload[from : from+len(r.args)]
 		}
 	}
-	s.jobs++
-	j.timed = s.jobs%timedCalls == 0
+	s.sample = s.sample*6364136223846793005 + 1442695040888963407 // Knuth, The Art of Computer Programming 2, 3.3.4
+	j.timed = s.sample>>32%timedCalls == 0
 	s.calls.Add(1)
 	go j.work()
 	return true
@@ -379,7 +379,7 @@ func (b *budget) give(n int) {
 }
 
 // pace says whether a method is short enough to be run by the goroutine that reads requests.
-type pace struct{ calls atomic.Int32 } // that were short since the last one that took long, less calmCalls; not negative: the method is short
+type pace struct{ calls atomic.Int32 } // that were measured as short since the last one that took long, less calmCalls; not negative: the method is short
 
 const (
 	shortCall  = 100 * time.Microsecond

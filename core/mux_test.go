@@ -659,6 +659,47 @@ func TestCombinerFails(t *testing.T) {
 	}
 }
 
+// Where others call, or could, polling for the next requests leaves them room.
+func TestPollsAfter(t *testing.T) {
+	t.Parallel()
+	d := &Daemon{conns: make(map[*serverConn]struct{})}
+	s := &muxServer{serverConn: &serverConn{d: d}}
+	polls := func(replies int) (n int) {
+		for range 18 {
+			if s.pollsAfter(replies) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct {
+		name          string
+		alone, only   bool
+		beside        int32
+		single, burst int
+	}{
+		{"others call", false, false, 0, 18, 0},
+		{"others are idle", true, false, 0, 18, 9},
+		{"there are no others", true, true, 0, 18, 16},
+		{"calls run beside", true, true, 1, 18, 0},
+	} {
+		s.next = pollNext{alone: c.alone, only: c.only}
+		s.beside.Store(c.beside)
+		if single, burst := polls(1), polls(20); single != c.single || burst != c.burst {
+			t.Errorf("%s: polls %d times of 18 after one reply, %d after many, want %d, %d", c.name, single, burst, c.single, c.burst)
+		}
+	}
+	other := &serverConn{d: d}
+	d.conns[s.serverConn] = struct{}{}
+	if s.isAlone() || !s.isAlone() || !s.isOnly() {
+		t.Error("the only connection is not alone when it has called twice")
+	}
+	d.conns[other] = struct{}{}
+	if other.isAlone() || s.isAlone() || s.isOnly() {
+		t.Error("one of two connections is alone")
+	}
+}
+
 // Of more calls of a connection than may run at once the others wait, and are run when there is room.
 func TestCallsOfConnectionAreBounded(t *testing.T) {
 	t.Parallel()
