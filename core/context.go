@@ -233,6 +233,13 @@ func WithReplyAnnotations(ctx context.Context, a *Annotations) context.Context {
 	return context.WithValue(ctx, outgoingKey{}, &out)
 }
 
+type connectTimeoutKey struct{}
+
+// WithConnectTimeout returns a context whose calls wait for a new connection as long as d, in place of [ProxyOptions].ConnectTimeout.
+func WithConnectTimeout(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, connectTimeoutKey{}, d)
+}
+
 // WithCorrelationID returns a context whose calls carry id.  Calls made by a method inherit the id of the call it serves.
 func WithCorrelationID(ctx context.Context, id [16]byte) context.Context {
 	return context.WithValue(ctx, outgoingKey{}, outgoingFrom(ctx).withID(id))

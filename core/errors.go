@@ -2,8 +2,10 @@ package core
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -144,10 +146,12 @@ func (e *TransportError) Error() string {
 func (e *TransportError) Unwrap() error { return e.Err }
 
 // Is makes it an exception of Pyro's classes, as which a Python program would see it: a [CommunicationError], unless the URI could not be resolved;
-// a [TimeoutError] if the time was over; and a [ConnectionClosedError] if a connection that was ready for calls broke.
+// a [TimeoutError] if the time was over; and a [ConnectionClosedError] if a connection that was ready for calls broke.  See also [ErrNotAdmitted].
 func (e *TransportError) Is(target error) bool {
 	class := CommunicationError
 	switch {
+	case target == ErrNotAdmitted:
+		return (e.Op == opConnect || e.Op == opHandshake) && notAdmitted(e.Err)
 	case e.Op == opResolve:
 		return false // the cause says it
 	case errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, errConnectTimeout):
@@ -175,6 +179,29 @@ func (e *LocalError) Unwrap() error { return e.Err }
 // ErrClosed is returned by a Proxy or Daemon that was closed.
 var ErrClosed = errors.New("core: closed")
 
+// ErrNotAdmitted is what [errors.Is] finds in a [TransportError] of a connection for which trying again is of no use before somebody changes credentials,
+// certificates or settings: a validator of package core/auth denies access, the server requires TLS or has none, or one side does not trust the
+// certificate of the other.
+var ErrNotAdmitted = errors.New("core: not admitted")
+
+// What servers tell such clients, where TLS does not.  Other refusals may have reasons that pass.
+const (
+	reasonDenied = "access denied"
+	reasonNoTLS  = "this server requires TLS (SSL)"
+)
+
+func notAdmitted(err error) bool {
+	if e, ok := errors.AsType[*refusedError](err); ok {
+		return e.reason == reasonDenied || e.reason == reasonNoTLS
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" { // an alert of TLS
+		return true
+	}
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	return untrusted || noTLS
+}
+
 // wireError is a message that breaks the protocol, or a server that refuses one.  errors.Is finds its class, but it is no
 // *RemoteError, because nobody raised it.
 type wireError struct {
@@ -185,6 +212,18 @@ type wireError struct {
 func (e *wireError) Error() string { return e.text }
 
 func (e *wireError) Is(target error) bool { return e.class.Is(target) }
+
+// refusedError is the answer of a server that refuses the handshake.
+type refusedError struct {
+	endpoint string
+	reason   string
+}
+
+func (e *refusedError) Error() string {
+	return "connection to " + e.endpoint + " rejected: " + e.reason
+}
+
+func (e *refusedError) Is(target error) bool { return CommunicationError.Is(target) }
 
 func protocolError(format string, args ...any) error {
 	return &wireError{ProtocolError, fmt.Sprintf(format, args...)}

@@ -56,7 +56,7 @@ type ProxyOptions struct {
 	// MaxIdle is how many idle connections are kept; zero means 8, or MaxConns if that is set.
 	MaxIdle int
 	// ConnectTimeout bounds how long the server may take until a connection is ready for calls: dialing, TLS and handshake
-	// together.  Zero means 10 s; negative means no bound but the call's context.
+	// together.  Zero means 10 s; negative means no bound but the call's context.  See also [WithConnectTimeout].
 	ConnectTimeout time.Duration
 	// Dial opens connections; nil means a net.Dialer with TCP_NODELAY and keep-alive.  A Write that fails has to say how many bytes
 	// it sent: after none at all the method counts as not executed.
@@ -570,9 +570,13 @@ var errConnectTimeout = errors.New("ConnectTimeout")
 
 // connectTo makes a connection within ConnectTimeout.
 func (p *Proxy) connectTo(ctx context.Context, uri URI) (*clientConn, error) {
-	if p.opts.ConnectTimeout > 0 {
+	timeout, ok := ctx.Value(connectTimeoutKey{}).(time.Duration)
+	if !ok {
+		timeout = p.opts.ConnectTimeout
+	}
+	if timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, p.opts.ConnectTimeout, errConnectTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errConnectTimeout)
 		defer cancel()
 	}
 	return p.connectVersion(ctx, uri)

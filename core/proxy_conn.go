@@ -129,7 +129,7 @@ func (c *clientConn) connected(m message, validate func(any) error) error {
 		return err
 	}
 	if m.typ == msgConnectFail {
-		return &wireError{CommunicationError, fmt.Sprintf("connection to %s rejected: %v", c.endpoint, v)}
+		return &refusedError{c.endpoint, fmt.Sprint(v)}
 	}
 	reply, ok := v.(map[string]any)
 	if !ok {

@@ -646,6 +646,11 @@ func TestConnectTimeout(t *testing.T) {
 				if !ok || e.Written || e.Op != test.op || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != test.want {
 					t.Errorf("got %v after %v, want a deadline in %q after %v", err, time.Since(began), test.op, test.want)
 				}
+				began = time.Now()
+				err = p.Call(WithConnectTimeout(t.Context(), time.Minute), "m", nil)
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute {
+					t.Errorf("got %v after %v, want a deadline after the call's own %v", err, time.Since(began), time.Minute)
+				}
 			})
 		})
 	}

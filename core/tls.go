@@ -66,7 +66,7 @@ func (c *serverConn) handshakeTLS(ctx context.Context) error {
 
 // refusePlain answers CONNECT without TLS.
 func refusePlain(nc net.Conn) {
-	payload, err := appendRefusal(nil, marshalID, "this server requires TLS (SSL)")
+	payload, err := appendRefusal(nil, marshalID, reasonNoTLS)
 	if err != nil {
 		return
 	}

@@ -117,6 +117,9 @@ func TestTLSPeers(t *testing.T) {
 			if !ok || fault.Written || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("got %v, want a TransportError of a call that was not written, with %q", err, tt.err)
 			}
+			if known := tt.name != "old TLS"; errors.Is(err, ErrNotAdmitted) != known {
+				t.Errorf("%v is ErrNotAdmitted: got %v, want %v", err, !known, known)
+			}
 		})
 	}
 }

@@ -339,6 +339,7 @@ func (s *sender) publish(b *outgoingBatch) error {
 	p.sequence += uint64(b.count)
 	until := time.Now().Add(publishPatience)
 	var wait backoff
+	barred := 0 // nodes of this round that will not let us in
 	for tries := 1; ; tries++ {
 		events := p.begin(b)
 		if len(events) == 0 {
@@ -352,12 +353,19 @@ func (s *sender) publish(b *outgoingBatch) error {
 		if again || core.OutcomeOf(err) == core.CallUnknown {
 			s.at = (s.at + 1) % len(s.proxies) // the next call has better chances there
 		}
-		if !again || time.Now().After(until) {
+		if errors.Is(err, core.ErrNotAdmitted) {
+			barred++
+		}
+		if !again || barred == len(s.proxies) || time.Now().After(until) {
 			return err
 		}
 		p.refuse(b, err)
 		s.c.opts.Logger.Debug("events: publish", "error", err)
-		if tries%len(s.proxies) == 0 && !wait.pause(s.c.ctx) {
+		if tries%len(s.proxies) > 0 {
+			continue
+		}
+		barred = 0
+		if !wait.pause(s.c.ctx) {
 			return core.ErrClosed
 		}
 	}

@@ -85,7 +85,7 @@ func (c *Client) Subscribe(ctx context.Context, opts SubscribeOptions) (*Subscri
 	defer cancel()
 	var conn *streamConn
 	for at := range c.rounds() {
-		conn, err = s.open(ctx, at)
+		conn, err = s.open(ctx, at, true)
 		break
 	}
 	if err == nil && !c.start(func() { s.read(conn) }) {
@@ -106,10 +106,12 @@ type streamConn struct {
 	id    string
 }
 
-// open makes a stream at the first node that answers, from one on.
-func (s *Subscription) open(ctx context.Context, first int) (*streamConn, error) {
+// open makes a stream at the first node that answers, from one on.  A new subscription ends when no node lets us in; one that was heard already
+// outlives a mistake with certificates or secrets.
+func (s *Subscription) open(ctx context.Context, first int, anew bool) (*streamConn, error) {
 	nodes := s.c.nodes
 	var wait backoff
+	barred := 0 // nodes of this round that will not let us in
 	for i := 0; ; i++ {
 		at := (first + i) % len(nodes)
 		conn := &streamConn{at: at, proxy: core.NewProxy(nodes[at], s.c.opts.Proxy)}
@@ -125,9 +127,16 @@ func (s *Subscription) open(ctx context.Context, first int) (*streamConn, error)
 			return nil, err
 		}
 		s.c.opts.Logger.Debug("events: subscribe", "node", nodes[at].String(), "error", err)
-		if (i+1)%len(nodes) == 0 && !wait.pause(ctx) {
+		if errors.Is(err, core.ErrNotAdmitted) {
+			barred++
+		}
+		if (i+1)%len(nodes) > 0 {
+			continue
+		}
+		if anew && barred == len(nodes) || !wait.pause(ctx) {
 			return nil, err
 		}
+		barred = 0
 	}
 }
 
@@ -147,7 +156,7 @@ func (s *Subscription) read(conn *streamConn) {
 		if wait > 0 && !wait.pause(s.ctx) {
 			return
 		}
-		next, err := s.open(s.ctx, (conn.at+1)%len(s.c.nodes))
+		next, err := s.open(s.ctx, (conn.at+1)%len(s.c.nodes), false)
 		if err != nil {
 			s.hand(handed{end: &EndedError{Reason: err.Error()}})
 			return

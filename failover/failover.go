@@ -18,7 +18,8 @@ type Options struct {
 	// less means 750 ms.  It doubles each time that all members failed, so that a slow method ends at last.  Calls that must not be
 	// repeated wait for their context.
 	AttemptTimeout time.Duration
-	// ConnectTimeout bounds connecting to one replica, in place of Proxy.ConnectTimeout; zero or less means 500 ms.
+	// ConnectTimeout bounds connecting to one replica, in place of Proxy.ConnectTimeout; zero or less means 500 ms.  It doubles
+	// likewise, for members that take long to find out who is there.
 	ConnectTimeout time.Duration
 	// CallTimeout bounds a whole call whose context has no deadline; zero means 10 s, negative no bound.
 	CallTimeout time.Duration
@@ -56,7 +57,7 @@ func (o Options) withDefaults() Options {
 //
 // A call goes to one member, picked by power of two choices among the healthy ones; if it fails there it goes to the next, as
 // the package comment says.  When all members failed it starts anew after a pause, until the context or CallTimeout ends: members
-// may come back.  Members that fail are left out for a while, then probed.
+// may come back, unless none of them let the caller in ([core.ErrNotAdmitted]).  Members that fail are left out for a while, then probed.
 //
 // An error is a *[CallError] if no replica answered, a *core.RemoteError if the method raised it, core.ErrClosed after Close,
 // and a *core.LocalError if it is a mistake of the caller.

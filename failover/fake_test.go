@@ -2,6 +2,7 @@ package failover
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -258,6 +259,9 @@ func answer(context.Context, string) error { return nil }
 func refuse(context.Context, string) error {
 	return &core.TransportError{Endpoint: "fake", Op: "connect", Err: syscall.ECONNREFUSED}
 }
+
+// notAdmitted is a connection on which a server was found that speaks no TLS.
+var notAdmitted = &core.TransportError{Endpoint: "fake", Op: "handshake", Err: tls.RecordHeaderError{Msg: "no TLS"}}
 
 // cutOff loses the connection after the request was written.
 func cutOff(_ context.Context, method string) error {

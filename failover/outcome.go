@@ -68,6 +68,7 @@ type class struct {
 	elsewhere bool // another replica may do better
 	fault     bool // it speaks against the replica
 	answered  bool // the server answered: the replica works
+	barred    bool // the replica would not let us in the next time either
 }
 
 // classify is the only place that knows what errors mean (CORBA 3.0, 23.2.6).  The outermost error counts: the cause of a
@@ -119,7 +120,7 @@ func classifyTransport(e *core.TransportError) class {
 	case !e.Written:
 		// Not a byte of the request left, so no server can have run it: no connection, a refused handshake, a connection
 		// found dead before writing, a context that ended before.
-		return class{outcome: NotExecuted, elsewhere: true, fault: true}
+		return class{outcome: NotExecuted, elsewhere: true, fault: true, barred: errors.Is(e, core.ErrNotAdmitted)}
 	case errors.Is(e.Err, core.MessageTooLargeError):
 		// There was an answer, of a size that is not wanted here.  Other replicas would send the same.
 		return class{outcome: Executed}

@@ -92,6 +92,7 @@ func TestClassifyConnect(t *testing.T) {
 		{"no members", transport(false, core.PyroError), elsewhere},
 		{"mistake in the options", local(false, errors.New("core: unknown serializer")), class{outcome: NotExecuted}},
 		{"silent", transport(true, context.DeadlineExceeded), elsewhere},
+		{"not admitted", notAdmitted, class{outcome: NotExecuted, elsewhere: true, fault: true, barred: true}},
 	}
 	for _, tt := range tests {
 		if got := classifyConnect(tt.err); got != tt.want {

@@ -249,6 +249,42 @@ func TestHalfOpenReplicaCostsOneConnectTimeout(t *testing.T) {
 	})
 }
 
+// Members that take long to check who is there, as passwords do under load, let the caller in, or say that they do not.
+func TestSlowHandshakeEndsAtLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a", "b")
+		p := g.proxy(t, Options{ConnectTimeout: 100 * time.Millisecond})
+		var verdict error
+		check := func(ctx context.Context, method string) error {
+			if method != "connect" {
+				return nil
+			}
+			select {
+			case <-time.After(350 * time.Millisecond):
+				return verdict
+			case <-ctx.Done():
+				return transport(false, ctx.Err())
+			}
+		}
+		g.replica("a").set(check)
+		g.replica("b").set(check)
+		if d := elapsed(func() { mustCall(t, p, "plain") }); d > 2*time.Second {
+			t.Errorf("call took %v", d)
+		}
+
+		verdict = notAdmitted
+		p = g.proxy(t, Options{ConnectTimeout: 100 * time.Millisecond})
+		var err error
+		if d := elapsed(func() { err = p.Call(t.Context(), "plain", nil) }); d > 3*time.Second {
+			t.Errorf("call took %v", d)
+		}
+		if !errors.Is(err, core.ErrNotAdmitted) {
+			t.Errorf("got %v, want %v", err, core.ErrNotAdmitted)
+		}
+	})
+}
+
 func TestSlowMethodEndsAtLast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -436,6 +472,30 @@ func TestGroupComesBackDuringACall(t *testing.T) {
 		time.AfterFunc(3*time.Second, func() { g.replica("b").set(answer) })
 		d := elapsed(func() { mustCall(t, p, "plain") })
 		if d < 3*time.Second || d > 3*time.Second+2*pauseMax {
+			t.Errorf("call took %v, want 3 s and a pause", d)
+		}
+	})
+}
+
+// Whom no member lets in need not wait; others have to, as long as one member may come back.
+func TestNobodyAdmits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newFakeGroup("a", "b")
+		p := g.proxy(t, Options{})
+		g.replica("a").set(raise(notAdmitted))
+		g.replica("b").set(raise(notAdmitted))
+		var err error
+		if d := elapsed(func() { err = p.Call(t.Context(), "plain", nil) }); d != 0 {
+			t.Errorf("call took %v", d)
+		}
+		if e, ok := errors.AsType[*CallError](err); !ok || e.Outcome != NotExecuted || e.Attempts != 2 || !errors.Is(err, core.ErrNotAdmitted) {
+			t.Errorf("got %v", err)
+		}
+
+		g.replica("b").set(refuse)
+		time.AfterFunc(3*time.Second, func() { g.replica("b").set(answer) })
+		if d := elapsed(func() { mustCall(t, p, "plain") }); d < 3*time.Second {
 			t.Errorf("call took %v, want 3 s and a pause", d)
 		}
 	})

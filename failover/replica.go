@@ -62,7 +62,7 @@ func (r *replica) close() {
 
 // connect learns the contracts of the replica's methods, which takes a connection.
 func (r *replica) connect(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(core.WithConnectTimeout(ctx, timeout), timeout)
 	defer cancel()
 	m, err := r.endpoint.Metadata(ctx)
 	if err != nil {

@@ -65,6 +65,7 @@ type call struct {
 	attempts int
 	rounds   int        // how often all members failed
 	tried    []*replica // in this round
+	barred   int        // of them, those who will not let us in
 	maybe    bool       // the outcome of an attempt is unknown
 	last     error      // of the last attempt
 	pause    time.Duration
@@ -84,8 +85,8 @@ func (p *Proxy) do(ctx context.Context, req request) error {
 // try makes a call: the one retry loop.
 //
 // A replica that failed is not tried again before all others were; then there is a pause, and the next round.  Retries beyond
-// the budget wait likewise.  The loop ends with an answer, an error that another replica would give as well, an unknown
-// outcome of a call that must not be repeated, the end of the time, or Close.
+// the budget wait likewise.  The loop ends with an answer, an error that another replica would give as well, a round in which no
+// replica let us in, an unknown outcome of a call that must not be repeated, the end of the time, or Close.
 func (p *Proxy) try(ctx context.Context, req request) error {
 	c := call{p: p, req: req}
 	now := p.now()
@@ -99,9 +100,11 @@ func (p *Proxy) try(ctx context.Context, req request) error {
 		}
 		r := p.pick(v, c.tried, now)
 		switch {
+		case r == nil && c.barred > 0 && c.barred == len(c.tried):
+			return c.fail(c.last)
 		case r == nil:
 			c.rounds++
-			c.tried = c.tried[:0]
+			c.tried, c.barred = c.tried[:0], 0
 			c.sleep(ctx)
 		case c.attempts > 0 && !p.budget.withdraw(now):
 			p.observe(EventBudgetEmpty)
@@ -171,6 +174,9 @@ func (c *call) attempt(ctx context.Context, r *replica, start int64) (done bool,
 	c.last = err
 	c.tried = append(c.tried, r)
 	c.maybe = c.maybe || result.outcome == Unknown
+	if result.barred {
+		c.barred++
+	}
 	if result.fault {
 		c.blame(ctx, r, start)
 	}
@@ -186,15 +192,14 @@ func (c *call) send(ctx context.Context, r *replica) (class, core.Contract, erro
 	r.underWay.Add(1)
 	defer c.p.leave(r)
 	if r.contracts.Load() == nil {
-		if err := r.connect(ctx, c.bound(c.p.opts.ConnectTimeout)); err != nil {
+		if err := r.connect(ctx, c.bound(c.patience(c.p.opts.ConnectTimeout))); err != nil {
 			return classifyConnect(err), core.ContractPlain, err
 		}
 	}
 	contract := c.contract(r)
 	limit := c.deadline
 	if contract != core.ContractPlain {
-		// Past the fifth round nothing is gained by more patience, and the shift must not overflow.
-		limit = time.Now().Add(c.bound(c.p.opts.AttemptTimeout << min(c.rounds, 5)))
+		limit = time.Now().Add(c.bound(c.patience(c.p.opts.AttemptTimeout)))
 	}
 	if own, ok := ctx.Deadline(); !limit.IsZero() && (!ok || limit.Before(own)) {
 		var cancel context.CancelFunc
@@ -269,6 +274,12 @@ func (c *call) fail(err error) error {
 		outcome = Unknown
 	}
 	return &CallError{Group: c.p.group, Method: c.req.name, Outcome: outcome, Attempts: c.attempts, Err: err}
+}
+
+// patience returns d, doubled with each round in which no replica answered: they may all be slow.  Past the fifth round nothing is gained by more
+// patience.
+func (c *call) patience(d time.Duration) time.Duration {
+	return d << min(c.rounds, 5)
 }
 
 // bound returns d, or the time that the call has left if that is less.

@@ -17,13 +17,14 @@ import (
 
 // callFlags are the flags of one call.
 type callFlags struct {
-	kwargs     []string
-	serializer string
-	allText    bool
-	attr       bool
-	idempotent bool
-	oneway     bool
-	traceback  bool
+	kwargs        []string
+	serializer    string
+	handshakeFile string
+	allText       bool
+	attr          bool
+	idempotent    bool
+	oneway        bool
+	traceback     bool
 }
 
 func newCall(g *globals) *cobra.Command {
@@ -57,6 +58,7 @@ A call that surely did not run is sent again to another server of the group; wit
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.kwargs, "kw", nil, "keyword argument, `name=value`; may be repeated")
 	flags.Var(&enum{&f.serializer, []string{"serpent", "marshal", "json", "msgpack"}}, "serializer", "how arguments travel (default: msgpack, or serpent with servers that lack it)")
+	flags.StringVar(&f.handshakeFile, "handshake-file", "", "`file` whose first line the object's servers ask of clients: a secret, a token, or a JSON object")
 	flags.BoolVar(&f.allText, "string", false, "send all arguments as text")
 	flags.BoolVar(&f.attr, "attr", false, "METHOD is an attribute: read it, or write it if there is an ARG")
 	flags.BoolVar(&f.idempotent, "idempotent", false, "running the method twice does no harm")
@@ -138,7 +140,9 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	if err != nil {
 		return err
 	}
-	proxy = withoutSecret(proxy)
+	if proxy.Handshake, err = f.handshake(); err != nil {
+		return err
+	}
 	proxy.Serializer = f.serializer
 	opts := failover.Options{Proxy: proxy}
 	if f.idempotent {
@@ -163,6 +167,21 @@ func (f *callFlags) call(ctx context.Context, out io.Writer, g *globals, target 
 	return g.printResult(ctx, out, result)
 }
 
+// handshake is what the object's servers are told of us; the secret of --secret-file is the nodes' alone.
+func (f *callFlags) handshake() (any, error) {
+	if f.handshakeFile == "" {
+		return nil, nil
+	}
+	line, err := firstLine("--handshake-file", f.handshakeFile)
+	if err != nil {
+		return nil, err
+	}
+	if dict, ok := jsonValue(line).(map[string]any); ok {
+		return dict, nil
+	}
+	return line, nil // a secret of digits, too
+}
+
 // explain says what is known of a call that failed.  An exception of the method is a plain failure, whatever its class: the exit codes
 // of the name server's exceptions are for its own.
 func (f *callFlags) explain(stderr io.Writer, target, member string, err error) error {
@@ -180,10 +199,7 @@ func (f *callFlags) explain(stderr io.Writer, target, member string, err error) 
 	case !isUnanswered(err):
 		return err
 	case failover.OutcomeOf(err) == failover.NotExecuted:
-		code, hint := unanswered(rootCause(err))
-		if hint == hintReach {
-			hint = "check that its servers run"
-		}
+		code, hint := unanswered(rootCause(err), "--handshake-file", hintServers)
 		return &failure{code, fmt.Errorf("%s of %s did not run: %w", member, target, rootCause(err)), hint}
 	}
 	return &failure{exitFailed, fmt.Errorf("%s of %s may have run: %w", member, target, rootCause(err)), "find out before calling again"}
@@ -211,15 +227,20 @@ func (f *callFlags) value(arg string) any {
 	if f.allText {
 		return arg
 	}
-	d := json.NewDecoder(strings.NewReader(arg))
+	return jsonValue(arg)
+}
+
+// jsonValue returns what s means, or s itself if it is no JSON.
+func jsonValue(s string) any {
+	d := json.NewDecoder(strings.NewReader(s))
 	d.UseNumber()
 	var v any
-	if err := d.Decode(&v); err != nil || d.InputOffset() != int64(len(arg)) {
-		return arg
+	if err := d.Decode(&v); err != nil || d.InputOffset() != int64(len(s)) {
+		return s
 	}
 	v, ok := exactNumbers(v)
 	if !ok {
-		return arg
+		return s
 	}
 	return v
 }

@@ -62,8 +62,9 @@ func oneLine(s string) string {
 }
 
 const (
-	hintReach  = "check --ns, and that a majority of the nodes runs"
-	hintRemove = "give it an empty --data-dir to join anew"
+	hintReach   = "check --ns, and that a majority of the nodes runs"
+	hintServers = "check that its servers run"
+	hintRemove  = "give it an empty --data-dir to join anew"
 )
 
 // codes maps what the packages below report to exit codes and advice.  The first match counts.
@@ -106,25 +107,26 @@ func classify(err error) (code int, hint string) {
 	return exitFailed, ""
 }
 
-// unanswered returns the exit code and the advice for a server that did not let us in, or could not be reached.
-func unanswered(err error) (code int, hint string) {
+// unanswered returns the exit code and the advice for a server that did not let us in, or could not be reached.  secretFlag is the one for its secret,
+// away the advice if it may not be there.
+func unanswered(err error, secretFlag, away string) (code int, hint string) {
 	text := err.Error() // partly the server's
 	switch {
 	case strings.Contains(text, " rejected: "+new(auth.Denied).Error()):
-		return exitRefused, "check --secret-file, --tls-cert and --tls-key"
+		return exitRefused, "check " + secretFlag + ", --tls-cert and --tls-key"
 	case strings.Contains(text, " rejected: this server requires TLS"):
 		return exitUnreachable, "say with --tls-ca whom to trust"
 	case strings.Contains(text, "tls: "):
 		return exitUnreachable, "check --tls-ca, --tls-cert and --tls-key"
 	}
-	return exitUnreachable, hintReach
+	return exitUnreachable, away
 }
 
 // namingError says what the name server at nodes answered, or that none of them did, without the layers in between.
 func namingError(err error, nodes []string) error {
 	call, ok := errors.AsType[*failover.CallError](err)
 	if ok {
-		code, hint := unanswered(rootCause(call))
+		code, hint := unanswered(rootCause(call), "--secret-file", hintReach)
 		if call.Outcome == failover.Unknown && changes[call.Method] {
 			hint += "; it may have been done all the same"
 		}

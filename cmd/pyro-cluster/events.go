@@ -41,7 +41,7 @@ func (g *globals) withEvents(ctx context.Context, f func(ctx context.Context, c 
 		return usageError(local.Err, "see docs/events.md for topics and messages")
 	}
 	if _, ok := errors.AsType[*core.TransportError](err); ok || errors.Is(err, context.DeadlineExceeded) {
-		code, hint := unanswered(err)
+		code, hint := unanswered(err, "--secret-file", hintReach)
 		return &failure{code, fmt.Errorf("no answer from %s: %w", strings.Join(g.nodes, ","), rootCause(err)), hint}
 	}
 	return err

@@ -230,10 +230,12 @@ func missed(rep *report.Report) error {
 // loadtestError says what a run that could not begin, or had to end, found.
 func loadtestError(err error, cfg *loadtest.Config) error {
 	if call, ok := errors.AsType[*failover.CallError](err); ok {
-		return &failure{exitUnreachable, fmt.Errorf("%s of %s: no answer: %w", call.Method, call.Group, rootCause(call)), "check that its servers run"}
+		code, hint := unanswered(rootCause(call), "--secret-file", hintServers)
+		return &failure{code, fmt.Errorf("%s of %s: no answer: %w", call.Method, call.Group, rootCause(call)), hint}
 	}
 	if isUnanswered(err) {
-		return &failure{exitUnreachable, err, "check that its servers run"}
+		code, hint := unanswered(err, "--secret-file", hintServers)
+		return &failure{code, err, hint}
 	}
 	if e, ok := errors.AsType[*core.RemoteError](err); ok && e.Is(core.NamingError) {
 		return namingError(err, cfg.NS)

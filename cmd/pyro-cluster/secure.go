@@ -93,16 +93,21 @@ func (s *security) secret() (string, error) {
 	if s.secretFile == "" {
 		return "", nil
 	}
-	f, err := os.Open(s.secretFile)
+	return firstLine("--secret-file", s.secretFile)
+}
+
+// firstLine returns that of a file with a secret that a flag names.
+func firstLine(flag, file string) (string, error) {
+	f, err := os.Open(file)
 	if err != nil {
-		return "", usageError(fmt.Errorf("--secret-file: %w", err), "name a file with the secret in its first line")
+		return "", usageError(fmt.Errorf("%s: %w", flag, err), "name a file with the secret in its first line")
 	}
 	defer f.Close()
 	line := bufio.NewScanner(f)
 	line.Scan()
 	secret := strings.TrimSpace(line.Text())
 	if err := line.Err(); err != nil || secret == "" {
-		return "", usageError(fmt.Errorf("--secret-file %s has no secret", s.secretFile), "write it into the first line")
+		return "", usageError(fmt.Errorf("%s %s has no secret", flag, file), "write it into the first line")
 	}
 	return secret, nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pyro-cluster/pyro-cluster/core"
+	"github.com/pyro-cluster/pyro-cluster/core/auth"
 	"github.com/pyro-cluster/pyro-cluster/events"
 	"github.com/pyro-cluster/pyro-cluster/internal/testcert"
 )
@@ -70,14 +71,8 @@ func TestSecureNode(t *testing.T) {
 		{"another authority", append(ns, "--tls-ca", theirs.File), exitUnreachable, "unknown authority: check --tls-ca, --tls-cert and --tls-key"},
 		{"no secret", shown, exitRefused, "rejected: access denied: check --secret-file, --tls-cert and --tls-key"},
 	} {
-		for _, command := range [][]string{{"ns", "lookup", "bank"}, {"events", "topics"}} {
-			r := cli(t, ask(tt.flags, command...)...)
-			for range 4 { // the time may end in the midst of another try, whose reason is not known then
-				if !strings.Contains(r.lastLine(), "context deadline exceeded: ") {
-					break
-				}
-				r = cli(t, ask(tt.flags, command...)...)
-			}
+		for _, command := range [][]string{{"ns", "lookup", "bank"}, {"events", "topics"}, {"events", "pub", "news", "hello"}, {"events", "sub", "news"}, {"loadtest", "run", "PYRONAME:bank"}} {
+			r := cli(t, ask(slices.Concat(tt.flags, []string{"--timeout", "1h"}), command...)...) // not that it waits
 			if r.code != tt.code || !strings.HasSuffix(r.lastLine(), tt.hint) {
 				t.Errorf("%s, %s: exit %d, %q; want %d and ... %q", tt.name, command, r.code, r.lastLine(), tt.code, tt.hint)
 			}
@@ -152,12 +147,7 @@ func serveListener(t *testing.T, node core.URI, opts core.TLSFileOptions) (calle
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- d.Serve(context.Background()) }()
-	t.Cleanup(func() {
-		d.Close()
-		<-served
-	})
+	serveUntilEnd(t, d)
 	node.Object = events.ObjectID
 	p := core.NewProxy(node, core.ProxyOptions{TLSSource: files.Config, Handshake: "open sesame"})
 	defer p.Close()
@@ -165,6 +155,17 @@ func serveListener(t *testing.T, node core.URI, opts core.TLSFileOptions) (calle
 		t.Fatal(err)
 	}
 	return calls
+}
+
+// serveUntilEnd serves with d until the test ends.
+func serveUntilEnd(t *testing.T, d *core.Daemon) {
+	t.Helper()
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(context.Background()) }()
+	t.Cleanup(func() {
+		d.Close()
+		<-served
+	})
 }
 
 // TestLocalByDefault: what nobody was told to open to others is bound to localhost, and 0.0.0.0 is never published.
@@ -185,5 +186,51 @@ func TestLocalByDefault(t *testing.T) {
 	r := cli(t, oneNode(t.TempDir(), "--host", "0.0.0.0", "--insecure")...)
 	if r.code != exitUsage || !strings.Contains(r.lastLine(), "say with --advertise") {
 		t.Errorf("all addresses: exit %d, %q", r.code, r.lastLine())
+	}
+}
+
+// TestCallWithHandshake calls an object of a server that asks for something else than the nodes do.
+//
+// spec: H7
+func TestCallWithHandshake(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	users := filepath.Join(dir, "users")
+	const hash = "$pbkdf2-sha256$1000$c2l4dGVlbiBieXRlcyAxNg$UqrezSG.gJVvj04aWLu2HKwX06C2lsa4yB8V8HA4ht0" // of tiger, with few iterations
+	writeFile(t, users, "scott:"+hash+"\n")
+	passwords, err := auth.NewPasswords(auth.PasswordOptions{File: users})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digits, err := auth.Secret("12345678")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := core.Listen("localhost:0", core.DaemonOptions{ValidateHandshake: auth.Require(auth.Any(passwords.Check, digits))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveUntilEnd(t, d)
+	uri, err := d.Register("greeter", &core.Servant{Class: "Greeter", Methods: []core.Method{{
+		Name: "hello", Func: func(context.Context, []any) (any, error) { return "hello", nil },
+	}}}, core.ObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for content, code := range map[string]int{
+		`{"user": "scott", "password": "tiger"}`: exitOK,
+		"12345678\n":                             exitOK,
+		`{"user": "scott", "password": "lion"}`:  exitRefused,
+		"":                                       exitUsage,
+	} {
+		file := filepath.Join(t.TempDir(), "handshake")
+		writeFile(t, file, content)
+		r := cli(t, "call", uri.String(), "hello", "--handshake-file", file, "--timeout", "1h")
+		if r.code != code {
+			t.Errorf("%q: exit %d, stderr %q; want %d", content, r.code, r.stderr, code)
+		}
+		if code == exitRefused && !strings.HasSuffix(r.lastLine(), "rejected: access denied: check --handshake-file, --tls-cert and --tls-key") {
+			t.Errorf("%q: got %q", content, r.lastLine())
+		}
 	}
 }

@@ -31,7 +31,7 @@ import (
 // that knows who the client is says so by [core.SetPrincipal].
 type Check func(ctx context.Context, handshake any) error
 
-// Denied is the refusal of a client who is not told why: the text is "access denied" for all reasons.
+// Denied is the refusal of a client who is not told why: the text is "access denied" for all reasons.  The client has a [core.ErrNotAdmitted].
 type Denied struct {
 	Reason string // for the log
 }

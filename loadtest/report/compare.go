@@ -18,7 +18,7 @@ const (
 	Better   Verdict = "better"     // B is better
 	Worse    Verdict = "worse"      // B is worse
 	OnlyOne  Verdict = "only one"   // the other run has no such phase
-	NotKnown Verdict = "not judged" // too few intervals to know the spread, or no ledger to know the number
+	NotKnown Verdict = "not judged" // for the reason that is given
 )
 
 // Difference is one figure of two runs.
@@ -30,6 +30,7 @@ type Difference struct {
 	SpreadA float64 `json:"spread_a"` // of A, in the same unit; 0 where there is none
 	SpreadB float64 `json:"spread_b"`
 	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason,omitempty"` // why it is not judged
 }
 
 // The rules of Compare.
@@ -177,8 +178,14 @@ func compareIntervals(figure string, a, b []float64, higherIsBetter bool) Differ
 	d := Difference{Figure: figure, A: quantile(a, 0.5), B: quantile(b, 0.5), Verdict: NotKnown}
 	d.SpreadA = quantile(a, 0.75) - quantile(a, 0.25)
 	d.SpreadB = quantile(b, 0.75) - quantile(b, 0.25)
-	if len(a) < minIntervals || len(b) < minIntervals {
-		return d
+	for _, side := range []struct {
+		name string
+		n    int
+	}{{"A", len(a)}, {"B", len(b)}} {
+		if side.n < minIntervals {
+			d.Reason = fmt.Sprintf("%s has %d of at least %d intervals", side.name, side.n, minIntervals)
+			return d
+		}
 	}
 	d.Verdict = Same
 	if math.Abs(d.A-d.B) > max(d.SpreadA, d.SpreadB, minChange*d.A) {
@@ -212,7 +219,7 @@ func compareErrors(a, b Counts) Difference {
 	d := Difference{Figure: "errors", Verdict: Same}
 	na, nb := float64(a.ended()), float64(b.ended())
 	if na == 0 || nb == 0 {
-		d.Verdict = NotKnown
+		d.Verdict, d.Reason = NotKnown, "no call has ended in "+sideWithout(na > 0, nb > 0)
 		return d
 	}
 	fa, fb := float64(a.Failed()), float64(b.Failed())
@@ -233,7 +240,7 @@ func compareErrors(a, b Counts) Difference {
 func compareGaps(a, b Counts) Difference {
 	d := Difference{Figure: "gap", A: a.GapMS, B: b.GapMS, Verdict: Same}
 	if (a.Good == 0) != (b.Good == 0) {
-		d.Verdict = NotKnown
+		d.Verdict, d.Reason = NotKnown, "there is no good call in "+sideWithout(a.Good > 0, b.Good > 0)
 	} else if max(d.A, d.B) > gapFactor*min(d.A, d.B) && math.Abs(d.A-d.B) > gapMillis {
 		d.Verdict = verdict(d.A, d.B, false)
 	}
@@ -256,12 +263,28 @@ func compareLedgers(a, b *Ledger) []Difference {
 		if b != nil {
 			d.B = float64(f.ledger(b))
 		}
-		if a != nil && b != nil && a.Complete && b.Complete {
+		switch {
+		case a == nil || b == nil:
+			d.Reason = "there is no ledger in " + sideWithout(a != nil, b != nil)
+		case !a.Complete || !b.Complete:
+			d.Reason = "the ledger was not read to its end in " + sideWithout(a.Complete, b.Complete)
+		default:
 			d.Verdict = verdict(d.A, d.B, false)
 		}
 		found = append(found, d)
 	}
 	return found
+}
+
+// sideWithout names the runs that do not have something.
+func sideWithout(a, b bool) string {
+	switch {
+	case a:
+		return "B"
+	case b:
+		return "A"
+	}
+	return "A and B"
 }
 
 // AnyWorse reports whether B is worse in something.
@@ -286,16 +309,27 @@ func WriteComparison(w io.Writer, a, b *Report, d []Difference) error {
 	t := table{left: 2}
 	t.add("phase", "figure", "A", "± spread", "B", "± spread", "change", "verdict")
 	numbers := make(map[Verdict]int)
+	var reasons []string
+	notJudged := make(map[string][]string) // figures by reason
 	for _, v := range d {
 		numbers[v.Verdict]++
 		phase := v.Phase
 		if phase == "" {
 			phase = "(whole run)"
 		}
+		if v.Reason != "" {
+			if len(notJudged[v.Reason]) == 0 {
+				reasons = append(reasons, v.Reason)
+			}
+			notJudged[v.Reason] = append(notJudged[v.Reason], plain(phase)+" "+v.Figure)
+		}
 		t.add(plain(phase), v.Figure, v.format(v.A), v.format(v.SpreadA), v.format(v.B), v.format(v.SpreadB), v.change(), v.word())
 	}
 	t.write(&text, "")
 	text.WriteByte('\n')
+	for _, reason := range reasons {
+		writeWrapped(&text, "", fmt.Sprintf("%s, as %s: %s.", NotKnown, reason, strings.Join(notJudged[reason], ", ")))
+	}
 	writeWrapped(&text, "", summary(numbers))
 	_, err := io.WriteString(w, text.String())
 	return err

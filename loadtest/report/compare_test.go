@@ -59,28 +59,32 @@ func TestCompareRules(t *testing.T) {
 		name, figure string
 		change       func(a, b *Report)
 		want         Verdict
+		reason       string
 	}{
-		{"no failed call, and a hundred", "errors", func(a, b *Report) { b.Phases[0].Errors = map[string]int64{"x": 100} }, Worse},
-		{"a hundred, and none", "errors", func(a, b *Report) { a.Phases[0].Errors = map[string]int64{"x": 100} }, Better},
+		{"no failed call, and a hundred", "errors", func(a, b *Report) { b.Phases[0].Errors = map[string]int64{"x": 100} }, Worse, ""},
+		{"a hundred, and none", "errors", func(a, b *Report) { a.Phases[0].Errors = map[string]int64{"x": 100} }, Better, ""},
 		{"three failed calls, and four", "errors", func(a, b *Report) {
 			a.Phases[0].Errors, b.Phases[0].Errors = map[string]int64{"x": 3}, map[string]int64{"x": 4}
-		}, Same},
+		}, Same, ""},
 		{"three failed calls, and six: by chance", "errors", func(a, b *Report) {
 			a.Phases[0].Errors, b.Phases[0].Errors = map[string]int64{"x": 3}, map[string]int64{"x": 6}
-		}, Same},
-		{"a gap ten times as long", "gap", func(a, b *Report) { a.Phases[0].GapMS, b.Phases[0].GapMS = 50, 500 }, Worse},
-		{"a gap a little longer", "gap", func(a, b *Report) { a.Phases[0].GapMS, b.Phases[0].GapMS = 10, 90 }, Same},
-		{"too few intervals", "rate", func(a, b *Report) { b.Intervals = b.Intervals[:4] }, NotKnown},
+		}, Same, ""},
+		{"a gap ten times as long", "gap", func(a, b *Report) { a.Phases[0].GapMS, b.Phases[0].GapMS = 50, 500 }, Worse, ""},
+		{"a gap a little longer", "gap", func(a, b *Report) { a.Phases[0].GapMS, b.Phases[0].GapMS = 10, 90 }, Same, ""},
+		{"too few intervals", "rate", func(a, b *Report) { b.Intervals = b.Intervals[:4] }, NotKnown, "B has 4 of at least 5 intervals"},
+		{"no good call", "gap", func(a, b *Report) {
+			a.Phases[0].Counts = Counts{Errors: map[string]int64{"x": 3}}
+		}, NotKnown, "there is no good call in A"},
 		{"no call ended any more", "rate", func(a, b *Report) {
 			b.Phases[0].Counts, b.Phases[0].Rate = Counts{}, 0
-		}, Worse},
+		}, Worse, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			a, b := oneStage(1, 1).report(), oneStage(2, 1).report()
 			test.change(a, b)
-			if got := find(t, compare(t, a, b), "run", test.figure); got.Verdict != test.want {
-				t.Errorf("got %+v, want %q", got, test.want)
+			if got := find(t, compare(t, a, b), "run", test.figure); got.Verdict != test.want || got.Reason != test.reason {
+				t.Errorf("got %+v, want %q, %q", got, test.want, test.reason)
 			}
 		})
 	}
@@ -95,8 +99,16 @@ func TestCompareLedgers(t *testing.T) {
 		t.Errorf("one call that ran twice: got %+v, want %q", got, Worse)
 	}
 	b.Ledger.Complete = false
-	if got := find(t, compare(t, a, b), "", "twice"); got.Verdict != NotKnown {
-		t.Errorf("a ledger that could not be read: got %+v, want %q", got, NotKnown)
+	for reason, ledger := range map[string]*Ledger{"the ledger was not read to its end in B": b.Ledger, "there is no ledger in B": nil} {
+		b.Ledger = ledger
+		if got := find(t, compare(t, a, b), "", "twice"); got.Verdict != NotKnown || got.Reason != reason {
+			t.Errorf("got %+v, want %q, %q", got, NotKnown, reason)
+		}
+		var text bytes.Buffer
+		line := "not judged, as " + reason + ": (whole run) twice, (whole run) lost, (whole run) phantom.\n"
+		if err := WriteComparison(&text, a, b, compare(t, a, b)); err != nil || !strings.Contains(text.String(), line) {
+			t.Errorf("got %v, %q; want a line %q", err, text.String(), line)
+		}
 	}
 }
 
