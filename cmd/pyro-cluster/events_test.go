@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/pyro-cluster/pyro-cluster/events"
 )
 
 // TestEvents publishes with the command line at one node what it subscribes to at another.
@@ -15,6 +17,7 @@ func TestEvents(t *testing.T) {
 
 	sub := start(t, "events", "sub", "News", "prices.*.eur", "$cluster.name", "--count", "5", "--ns", nodes[0], "-o", "json")
 	eventually(t, "streams of three patterns", "3", func() string { return streams(t, nodes[0]) })
+	subscribe(t, nodes[0], "any") // returns when the other nodes know this pattern, and those before it
 	must(t, "events", "pub", "NEWS", "hello, world", `{"a": [1, null]}`, "--ns", nodes[1])
 	must(t, "events", "pub", "prices.abc.eur", "12", "--string", "--ns", nodes[2])
 	must(t, "events", "pub", "other", "1", "--ns", nodes[2])
@@ -52,10 +55,30 @@ func TestEvents(t *testing.T) {
 		}
 		want[e.Topic] = want[e.Topic][1:]
 	}
+	for topic, missing := range want {
+		if len(missing) != 0 {
+			t.Errorf("events of %s: %q did not come", topic, missing)
+		}
+	}
 	topics := must(t, "events", "topics", "--ns", nodes[1])
 	if !strings.Contains(topics, "PATTERN") || !strings.Contains(topics, "news") {
 		t.Errorf("topics: got %s", topics)
 	}
+}
+
+// subscribe subscribes at a node until the test ends.
+func subscribe(t *testing.T, node, topic string) {
+	t.Helper()
+	c, err := events.NewClient([]string{node}, events.ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	s, err := c.Subscribe(t.Context(), events.SubscribeOptions{Topics: []string{topic}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
 }
 
 // streams counts the patterns that a node has a stream for.

@@ -119,7 +119,7 @@ func (c *command) stop() result {
 	return c.wait()
 }
 
-// wait waits until the command ends by itself.
+// wait waits until the command ends by itself.  Its stdout is what line did not take.
 func (c *command) wait() result {
 	c.t.Helper()
 	select {
@@ -127,7 +127,11 @@ func (c *command) wait() result {
 	case <-time.After(deadline):
 		c.t.Fatalf("%v did not end in %v", c.args, deadline)
 	}
-	return result{stderr: c.stderr.String(), code: c.code}
+	var stdout strings.Builder
+	for l := range c.lines {
+		stdout.WriteString(l + "\n")
+	}
+	return result{stdout.String(), c.stderr.String(), c.code}
 }
 
 // lastLine is the error that a command ended with, below its log.
