@@ -120,7 +120,7 @@ func (c *servedCall) Value(key any) any {
 	case servedCallKey:
 		return c
 	case outgoingKey:
-		return outgoingFrom(c.Context).withID(c.info.CorrelationID)
+		return outgoingFrom(c.Context).serving(&c.info)
 	}
 	return c.Context.Value(key)
 }
@@ -162,7 +162,8 @@ func SetPrincipal(ctx context.Context, name string) {
 // isReserved reports whether an annotation is one that core itself sends.
 func isReserved(id string) bool {
 	switch id {
-	case annotationStream, annotationContracts, annotationNotExecuted, annotationAbilities, annotationDrain, annotationDeadline:
+	case annotationStream, annotationContracts, annotationNotExecuted, annotationAbilities, annotationDrain, annotationDeadline,
+		annotationTraceParent, annotationTraceState:
 		return true
 	}
 	return false

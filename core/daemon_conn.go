@@ -511,10 +511,10 @@ func (c *turn) invoke(call *servedCall, m message, s Serializer) bool {
 		return c.startOneway(call, o, r, done)
 	}
 	defer func() { done() }()
-	if o.serial != nil { // until the result, which may be part of the object, has been encoded
-		o.serial.Lock()
-		defer o.serial.Unlock()
+	if err := o.enter(call); err != nil {
+		return c.replyError(call, m, s, err, notExecuted)
 	}
+	defer o.leave() // when the result, which may be part of the object, has been encoded
 	result, err := o.run(call, r, m.flags)
 	if err != nil {
 		if r.Object != daemonID { // of which an error is no method's of the program; streams tell of theirs
@@ -580,10 +580,12 @@ func (c *turn) startOneway(call *servedCall, o *object, r Request, done func()) 
 		defer call.observation.report(0)
 		defer done()
 		defer call.end()
-		if o.serial != nil {
-			o.serial.Lock()
-			defer o.serial.Unlock()
+		if o.enter(call) != nil {
+			call.takeCancel()()
+			call.observation.ends(CallNotExecuted)
+			return
 		}
+		defer o.leave()
 		_, err := o.run(call, r, 0)
 		call.takeCancel()()
 		if err != nil {
@@ -600,7 +602,7 @@ func (d *Daemon) logPanic(call *servedCall, err error) (wasPanic bool) {
 	p, wasPanic := errors.AsType[*panicked](err)
 	if wasPanic {
 		d.opts.Logger.LogAttrs(call, slog.LevelError, "panic in a method", slog.String("object", call.info.Object),
-			slog.String("method", call.info.Method), slog.Any("error", err), slog.Any("stack", p.Traceback))
+			slog.String("method", call.info.Method), slog.Any("error", err), call.traceID(), slog.Any("stack", p.Traceback))
 	}
 	return wasPanic
 }
@@ -611,7 +613,26 @@ func (d *Daemon) logUnseen(call *servedCall, err error) {
 		return
 	}
 	d.opts.Logger.LogAttrs(call, slog.LevelWarn, "oneway call failed", slog.String("object", call.info.Object),
-		slog.String("method", call.info.Method), slog.Any("peer", call.info.Peer), slog.Any("error", err))
+		slog.String("method", call.info.Method), slog.Any("peer", call.info.Peer), call.traceID(), slog.Any("error", err))
+}
+
+// enter waits until no other call runs, if the object is serial.  Without an error leave has to follow.
+func (o *object) enter(call *servedCall) error {
+	if o.serial == nil {
+		return nil
+	}
+	o.serial.Lock()
+	if err := call.late(); err != nil {
+		o.serial.Unlock()
+		return err
+	}
+	return nil
+}
+
+func (o *object) leave() {
+	if o.serial != nil {
+		o.serial.Unlock()
+	}
 }
 
 // run does what a request asks for.  A panic is an exception, too.

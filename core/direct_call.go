@@ -106,11 +106,14 @@ func (c *directCall) Value(key any) any {
 	case servedCallKey:
 		return c.served()
 	case outgoingKey:
-		id := c.correlationID
+		s := c.full.Load() // is there if the request has annotations
 		if c.timing&callUnnamed != 0 {
-			id = c.served().info.CorrelationID
+			s = c.served()
 		}
-		return outgoingFrom(c.conn.ctx).withID(id)
+		if s != nil && s != &endedCall {
+			return outgoingFrom(c.conn.ctx).serving(&s.info)
+		}
+		return outgoingFrom(c.conn.ctx).withID(c.correlationID)
 	}
 	return c.conn.ctx.Value(key)
 }

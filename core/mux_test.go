@@ -552,6 +552,21 @@ func TestLateCallIsNotRun(t *testing.T) {
 	}
 }
 
+// A call of a serial object may come in time, and have its turn too late.
+func TestLateCallOfSerialObject(t *testing.T) {
+	t.Parallel()
+	o := object{serial: new(sync.Mutex)}
+	call := servedCall{Context: t.Context(), deadline: time.Now().Add(-time.Millisecond)}
+	if err := o.enter(&call); err != errLate {
+		t.Errorf("got %v, want %v", err, errLate)
+	}
+	call.deadline = time.Now().Add(time.Hour)
+	if err := o.enter(&call); err != nil { // does not hang
+		t.Errorf("in time: got %v", err)
+	}
+	o.leave()
+}
+
 // Many calls at once are for those who agree on it.
 func TestMuxIsAgreedOn(t *testing.T) {
 	t.Parallel()
