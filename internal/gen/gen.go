@@ -78,13 +78,19 @@ func (o *Options) check() error {
 	if !sameDir(filepath.Dir(o.Out), o.Dir) {
 		return fmt.Errorf("%s is not in the directory of the package, %s", o.Out, o.Dir)
 	}
+	if err := mayWrite(o.Out); err != nil {
+		return err
+	}
 	if o.Stub == "" {
 		return nil
 	}
 	if name := moduleName(o.Stub); filepath.Ext(o.Stub) != ".pyi" || !isPythonName(name) {
 		return fmt.Errorf("%s: want the name of a Python module and .pyi, such as calculator.pyi", o.Stub)
 	}
-	return nil
+	if !isPythonName(o.Type) {
+		return fmt.Errorf("%s cannot be the name of a Python class", o.Type)
+	}
+	return mayWrite(o.Stub)
 }
 
 func moduleName(stub string) string { return strings.TrimSuffix(filepath.Base(stub), ".pyi") }

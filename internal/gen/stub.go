@@ -19,7 +19,11 @@ type stubWriter struct {
 	classes names
 	structs map[types.Type]string // classes of structs
 	dicts   []string              // their definitions, in the order of first use
+	within  []*types.Named        // types whose hints are being made
 }
+
+// pythonTypes are names of types that hints have, which no class may take.
+var pythonTypes = []string{"bool", "builtins", "bytes", "complex", "dict", "float", "int", "list", "str", "tuple", "Exception"}
 
 // stubCode returns the Python file of a module.
 func stubCode(s *service, module string) []byte {
@@ -29,6 +33,9 @@ func stubCode(s *service, module string) []byte {
 		typing:  map[string]bool{"Protocol": true},
 		classes: names{s.name: true, "Any": true, "Iterator": true, "Protocol": true, "TypedDict": true},
 		structs: make(map[types.Type]string),
+	}
+	for _, name := range slices.Concat(pythonTypes, pythonKeywords) {
+		w.classes[name] = true
 	}
 	var class bytes.Buffer
 	fmt.Fprintf(&class, "class %s(Protocol):\n", s.name)
@@ -74,10 +81,9 @@ const usage = `# Type hints for programs that call a %[1]s, or serve one, with P
 func variableName(class string) string { return keywordName(class) }
 
 func docstring(text, indent string) string {
-	text = strings.NewReplacer(`\`, `\\`, `"""`, `\"\"\"`).Replace(strings.TrimSpace(text))
-	if strings.HasSuffix(text, `"`) {
-		text = strings.TrimSuffix(text, `"`) + `\"`
-	}
+	text = strings.TrimSpace(text)
+	body := strings.TrimRight(text, `"`) // what is behind it must not end the string
+	text = strings.NewReplacer(`\`, `\\`, `"""`, `\"\"\"`).Replace(body) + strings.Repeat(`\"`, len(text)-len(body))
 	lines := strings.Split(strings.ReplaceAll(text, "\t", "    "), "\n")
 	if len(lines) == 1 {
 		return indent + `"""` + text + "\"\"\"\n"
@@ -160,6 +166,11 @@ func (w *stubWriter) hint(t types.Type) string {
 		if hint, ok := w.namedHint(named); ok {
 			return hint
 		}
+		if slices.ContainsFunc(w.within, func(t *types.Named) bool { return types.Identical(t, named) }) {
+			return w.any() // a type that has itself in it
+		}
+		w.within = append(w.within, named)
+		defer func() { w.within = w.within[:len(w.within)-1] }()
 	}
 	switch u := t.Underlying().(type) {
 	case *types.Basic:
