@@ -29,7 +29,7 @@ func parseMarks(doc *ast.CommentGroup) (m marks, err error) {
 		if directive, ok := strings.CutPrefix(c.Text, markPrefix); ok {
 			err = m.add(directive)
 		} else if almost := misspelt(c.Text); almost != "" {
-			err = fmt.Errorf("%q is a comment like any other: write %s%s, without a space in front", c.Text, markPrefix, almost)
+			err = fmt.Errorf("%q is a comment like any other: write %s%s, with nothing in front", c.Text, markPrefix, almost)
 		}
 		if err != nil {
 			return m, err
@@ -85,7 +85,8 @@ func (m *marks) setName(name string) error {
 
 // misspelt returns the mark that a comment with a space in front of it was meant to be.
 func misspelt(comment string) string {
-	rest, ok := strings.CutPrefix(strings.TrimSpace(strings.TrimPrefix(comment, "//")), "pyro:")
+	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(comment, "//"), "/*"), "*/")
+	rest, ok := strings.CutPrefix(strings.TrimSpace(text), "pyro:")
 	word, _, _ := strings.Cut(rest, " ")
 	if ok && slices.Contains(markNames, word) {
 		return rest

@@ -47,7 +47,14 @@ func newService(ctx context.Context, src *source, name string) (*service, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &service{name: name, doc: src.typeDoc(name), pkg: src.types}
+	s := &service{name: name, pkg: src.types}
+	f, spec, doc := src.declaration(name)
+	if spec != nil {
+		s.doc = doc
+		if err := src.checkStrayMarks(f, spec); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.checkNames(src); err != nil {
 		return nil, err
 	}
@@ -116,8 +123,8 @@ func (s *source) orBroken(err error) error {
 	return err
 }
 
-// typeDoc returns the comment above a type.
-func (s *source) typeDoc(name string) string {
+// declaration returns where a type is declared, and the comment above it.
+func (s *source) declaration(name string) (f *ast.File, t *ast.TypeSpec, doc string) {
 	for _, f := range s.files {
 		for _, d := range f.Decls {
 			g, ok := d.(*ast.GenDecl)
@@ -126,12 +133,35 @@ func (s *source) typeDoc(name string) string {
 			}
 			for _, spec := range g.Specs {
 				if t := spec.(*ast.TypeSpec); t.Name.Name == name {
-					return cmp.Or(t.Doc.Text(), g.Doc.Text())
+					return f, t, cmp.Or(t.Doc.Text(), g.Doc.Text())
 				}
 			}
 		}
 	}
-	return ""
+	return nil, nil, ""
+}
+
+// checkStrayMarks looks for directives in an interface that are above none of its methods, and so would mean nothing.
+func (s *source) checkStrayMarks(f *ast.File, t *ast.TypeSpec) error {
+	i, ok := t.Type.(*ast.InterfaceType)
+	if !ok {
+		return nil
+	}
+	above := make(map[*ast.CommentGroup]bool)
+	for _, field := range i.Methods.List {
+		above[field.Doc] = len(field.Names) > 0
+	}
+	for _, group := range f.Comments {
+		if group.Pos() < i.Pos() || group.End() > i.End() || above[group] {
+			continue
+		}
+		for _, c := range group.List {
+			if strings.HasPrefix(c.Text, markPrefix) || misspelt(c.Text) != "" {
+				return fmt.Errorf("%s: %q is above no method: write it into the line right above the one that it is for", s.at(c.Pos()), c.Text)
+			}
+		}
+	}
+	return nil
 }
 
 // What is generated is named after the interface, and exported if that is.
