@@ -46,6 +46,7 @@ func (s *muxServer) serve() {
 	defer s.d.watchdog.remove(s)
 	s.lead(&turn{serverConn: s.serverConn}, 1)
 	<-s.ended
+	s.d.watchdog.remove(s) // from here on nobody takes the lead, so calls only become fewer
 	s.calls.Wait()
 }
 

@@ -57,6 +57,7 @@ type verdict struct {
 	missing  int64 // events that were published, and did not come
 	notices  int
 	lost     int64 // the sum of the notices that tell a number
+	vague    bool  // a notice tells none: a connection was lost
 	problems []string
 }
 
@@ -83,6 +84,7 @@ func (p *publications) judge(seen []sighting, until time.Time) (v verdict) {
 		if s.notice {
 			v.notices++
 			v.lost += max(s.lost, 0)
+			v.vague = v.vague || s.lost <= 0
 			continue
 		}
 		v.events++

@@ -187,10 +187,10 @@ func TestEventsSubscriberPaused(t *testing.T) {
 	after := phase(w.subscribers)
 	t.Logf("latency of the %d others: before %s; while 2 are paused %s; after that %s", others, before, during, after)
 	verdicts := w.judge(t, time.Now())
-	for _, s := range w.subscribers {
+	for _, s := range w.subscribers { // on a busy machine a pause may last until its connection is given up, which is told without a number
 		v, mustLose := verdicts[s.name], !slices.Contains(crowd, s)
 		switch {
-		case mustLose != (v.missing > 0), mustLose != (v.notices > 0), v.lost != v.missing:
+		case mustLose != (v.missing > 0), mustLose != (v.notices > 0), v.lost != v.missing && !(mustLose && v.vague):
 			t.Errorf("%s: %d events are missing, and it was told of %d: want the same, and none missing unless it was paused", s.name, v.missing, v.lost)
 		}
 	}
