@@ -236,7 +236,8 @@ func WithReplyAnnotations(ctx context.Context, a *Annotations) context.Context {
 
 type connectTimeoutKey struct{}
 
-// WithConnectTimeout returns a context whose calls wait for a new connection as long as d, in place of [ProxyOptions].ConnectTimeout.
+// WithConnectTimeout returns a context whose calls wait for a new connection as long as d, in place of [ProxyOptions].ConnectTimeout;
+// zero or less means no bound but the context's own.
 func WithConnectTimeout(ctx context.Context, d time.Duration) context.Context {
 	return context.WithValue(ctx, connectTimeoutKey{}, d)
 }

@@ -43,10 +43,10 @@ func newMuxServer(c *serverConn) *muxServer {
 // serve returns when the connection has ended and none of its calls runs.
 func (s *muxServer) serve() {
 	s.d.watchdog.add(s)
-	defer s.d.watchdog.remove(s)
+	defer s.d.watchdog.remove(s) // after a panic
 	s.lead(&turn{serverConn: s.serverConn}, 1)
 	<-s.ended
-	s.d.watchdog.remove(s) // from here on nobody takes the lead, so calls only become fewer
+	s.d.watchdog.remove(s) // from here on nobody takes the lead, so that calls only become fewer
 	s.calls.Wait()
 }
 
