@@ -35,7 +35,9 @@ func TestEvents(t *testing.T) {
 		"prices.abc.eur": {`"12"`},
 		"news":           {`"a line"`},
 	}
+	lines := 0
 	for line := range strings.Lines(r.stdout) {
+		lines++
 		var e struct {
 			Topic   string
 			Message json.RawMessage
@@ -59,6 +61,9 @@ func TestEvents(t *testing.T) {
 		if len(missing) != 0 {
 			t.Errorf("events of %s: %q did not come", topic, missing)
 		}
+	}
+	if lines != 5 {
+		t.Errorf("got %d events, want 5", lines)
 	}
 	topics := must(t, "events", "topics", "--ns", nodes[1])
 	if !strings.Contains(topics, "PATTERN") || !strings.Contains(topics, "news") {
